@@ -1,0 +1,40 @@
+# make course   run every chapter and leave pages to read in build/course
+# make lab      open the chapters in JupyterLab
+# make test     check the code and run every test
+# make clean    remove .venv and build
+#
+# Each sets up .venv by itself, needs only Python 3.11 or newer, and is quick when nothing changed.
+
+PYTHON ?= python3
+BIN := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
+
+SOURCES := $(wildcard tfae/*.py tests/*.py tools/*.py benchmarks/*.py data/* chapters/*.ipynb chapters/*.bib *.toml *.yml *.md)
+TESTED := build/tested$(if $(TFAE_DATA_DIR),-with-real-data)
+
+.PHONY: course lab test clean
+
+course: .venv/installed
+	@$(BIN)/python tools/run_course.py
+
+lab: .venv/installed
+	@$(BIN)/jupyter lab chapters
+
+test: $(TESTED)
+	@echo "all tests pass, and nothing has changed since; 'make -B test' runs them again"
+
+$(TESTED): .venv/installed $(SOURCES)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check -q tfae tests tools benchmarks
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest --cov
+	@mkdir -p build && touch $@
+
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c "import sys; sys.exit('Python 3.11 or newer is needed, this is ' + sys.version.split()[0] + '. Say which one to use: make course PYTHON=python3.12') if sys.version_info < (3, 11) else None"
+	@echo "setting up .venv (once; two to five minutes, most of it TensorFlow's 600 MB)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[course,test]"
+	@touch $@
+
+clean:
+	rm -rf .venv build

@@ -1,0 +1,207 @@
+import gzip
+import io
+import shutil
+from pathlib import Path
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+
+from tfae import data
+
+SIZES = {  # name: train, test, sample shape, classes
+    "strokes": (10_000, 2_000, (28, 28, 1), 10),
+    "digits": (1437, 360, (8, 8, 1), 10),
+    "breast_cancer": (455, 114, (30,), 2),
+    "two_class": (800, 200, (20,), 2),
+}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_embedded_data_sets_have_the_promised_form(name):
+    dataset = data.load(name)
+    n_train, n_test, shape, classes = SIZES[name]
+    assert dataset.x_train.shape == (n_train, *shape) and dataset.x_test.shape == (n_test, *shape)
+    assert dataset.x_train.dtype == np.float32 and dataset.y_train.dtype == np.int64
+    assert len(dataset.class_names) == classes
+    assert set(dataset.y_train) == set(dataset.y_test) == set(range(classes))
+    if len(shape) == 3:
+        assert dataset.x_train.min() >= 0 and dataset.x_train.max() <= 1
+    else:
+        assert len(dataset.feature_names) == shape[0]
+        np.testing.assert_allclose(dataset.x_train.mean(axis=0), 0, atol=1e-5)
+        np.testing.assert_allclose(dataset.x_train.std(axis=0), 1, atol=1e-5)
+        assert np.abs(dataset.x_test.mean(axis=0)).max() > 1e-3  # scaled by the training rows, not by its own
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_loading_twice_gives_the_same_arrays(name):
+    first, second = data.load(name), data.load(name)
+    np.testing.assert_array_equal(first.x_train, second.x_train)
+    np.testing.assert_array_equal(first.y_test, second.y_test)
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_no_test_sample_is_a_training_sample(name):
+    dataset = data.load(name)
+    train = {sample.tobytes() for sample in dataset.x_train}
+    assert not any(sample.tobytes() in train for sample in dataset.x_test)
+
+
+def test_a_dataset_prints_its_shapes_and_names():
+    shown = repr(data.load("strokes"))
+    for part in ("strokes", "(10000, 28, 28, 1)", "(2000, 28, 28, 1)", "thickness", "0, 1, 2"):
+        assert part in shown
+    assert "mean radius" in repr(data.load("breast_cancer"))
+
+
+def test_an_unknown_name_lists_the_known_ones():
+    with pytest.raises(ValueError, match=r"unknown data set 'mnits'.*fashion_mnist, mnist, strokes"):
+        data.load("mnits")
+
+
+def test_the_environment_chooses_the_course_data(monkeypatch):
+    monkeypatch.setenv("TFAE_DATASET", "digits")
+    assert data.load().name == "digits"
+    monkeypatch.delenv("TFAE_DATASET")
+    assert data.load().name == "strokes"
+
+
+# --- strokes: the file and the generator -----------------------------------------------------------------------------
+
+
+def test_the_generator_draws_the_committed_file_bit_for_bit():
+    with np.load(data._STROKES_FILE) as committed:
+        drawn = data.make_strokes()
+        assert set(committed.files) == set(drawn)
+        for key, array in drawn.items():
+            assert array.dtype == committed[key].dtype
+            np.testing.assert_array_equal(array, committed[key])
+
+
+def test_without_the_file_strokes_are_drawn_again(monkeypatch):
+    expected = data.load("strokes").x_test
+    monkeypatch.setattr(data, "_STROKES_FILE", Path("nowhere/strokes.npz"))
+    np.testing.assert_array_equal(data.load("strokes").x_test, expected)
+
+
+def test_a_changed_strokes_file_is_refused(monkeypatch, tmp_path):
+    with np.load(data._STROKES_FILE) as committed:
+        arrays = {key: committed[key].copy() for key in committed.files}
+    arrays["x_test"][0, 0, 0] ^= 1  # one bit
+    np.savez_compressed(tmp_path / "strokes.npz", **arrays)
+    monkeypatch.setattr(data, "_STROKES_FILE", tmp_path / "strokes.npz")
+    with pytest.raises(OSError, match="is not 'strokes': its x_test"):
+        data.load("strokes")
+
+
+# --- MNIST and Fashion-MNIST: files, cache, download -----------------------------------------------------------------
+
+
+@pytest.fixture
+def no_network(monkeypatch, tmp_path):
+    """No file anywhere and no network: HOME and the data directory are empty."""
+
+    def refuse(url, timeout):
+        raise URLError("Name or service not known")
+
+    monkeypatch.setattr(data, "urlopen", refuse)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.delenv("TFAE_DATA_DIR", raising=False)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
+def test_absent_and_offline_is_one_clear_error(name, no_network):
+    with pytest.raises(OSError, match=f"'{name}' is not on this machine.*TFAE_DATA_DIR.*strokes") as caught:
+        data.load(name)
+    assert "Name or service not known" in str(caught.value)
+    assert not list(no_network.rglob("*.npz")) and not list(no_network.rglob("*.gz"))
+
+
+def test_a_data_directory_that_does_not_exist_is_named(monkeypatch):
+    monkeypatch.setenv("TFAE_DATA_DIR", "/no/such/place")
+    with pytest.raises(OSError, match="TFAE_DATA_DIR is '/no/such/place', which is not a directory"):
+        data.load("mnist")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "damaged or not what its name says"),
+        (b"<html>404</html>", "damaged or not what its name says"),
+        (b"PK\x03\x04 cut short", "damaged or not what its name says"),
+    ],
+)
+def test_a_corrupt_mnist_is_refused(content, message, no_network, monkeypatch):
+    (no_network / "mnist.npz").write_bytes(content)
+    monkeypatch.setenv("TFAE_DATA_DIR", str(no_network))
+    with pytest.raises(OSError, match=message) as caught:
+        data.load("mnist")
+    assert "mnist.npz" in str(caught.value)
+
+
+def test_a_truncated_mnist_is_refused(no_network, monkeypatch):
+    whole = io.BytesIO()
+    np.savez(whole, **dict.fromkeys(("x_train", "y_train", "x_test", "y_test"), np.zeros((50, 28, 28), np.uint8)))
+    (no_network / "mnist.npz").write_bytes(whole.getvalue()[:-5000])
+    monkeypatch.setenv("TFAE_DATA_DIR", str(no_network))
+    with pytest.raises(OSError, match="damaged"):
+        data.load("mnist")
+
+
+def test_another_archive_under_the_name_of_mnist_is_refused(no_network, monkeypatch):
+    monkeypatch.setenv("TFAE_DATA_DIR", str(no_network))
+    np.savez(no_network / "mnist.npz", images=np.zeros(3))
+    with pytest.raises(OSError, match=r"arrays x_train, y_train, x_test, y_test"):
+        data.load("mnist")
+    np.savez(no_network / "mnist.npz", **dict.fromkeys(("x_train", "y_train", "x_test", "y_test"), np.zeros(3)))
+    with pytest.raises(OSError, match=r"is not 'mnist': its x_train \(3,\) float64 has SHA-256"):
+        data.load("mnist")
+
+
+def test_a_broken_download_leaves_no_file(no_network, monkeypatch):
+    monkeypatch.setattr(data, "urlopen", lambda url, timeout: io.BytesIO(b"half a file"))
+    with pytest.raises(OSError, match="damaged"):
+        data.load("mnist")
+    assert [path for path in no_network.rglob("*") if path.is_file()] == []
+
+
+def test_a_download_is_kept_and_read_the_next_time(real_data, no_network, monkeypatch):
+    urls = []
+
+    def serve(url, timeout):
+        urls.append(url)
+        return open(Path(real_data) / "mnist.npz", "rb")
+
+    monkeypatch.setattr(data, "urlopen", serve)
+    data.load("mnist")
+    data.load("mnist")
+    assert urls == [f"{data.DOWNLOAD_FROM}/mnist.npz"]
+    assert (no_network / "keras" / "datasets" / "mnist.npz").exists()
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
+def test_the_real_data_are_read_and_checked(name, real_data):
+    dataset = data.load(name)
+    assert dataset.x_train.shape == (60_000, 28, 28, 1) and dataset.x_test.shape == (10_000, 28, 28, 1)
+    mean = {"mnist": 0.13066, "fashion_mnist": 0.28604}[name]
+    assert abs(dataset.x_train.mean(dtype="float64") - mean) < 1e-5
+
+
+def test_another_packing_of_the_same_arrays_is_accepted(real_data, tmp_path, monkeypatch):
+    with np.load(Path(real_data) / "mnist.npz") as archive:
+        np.savez(tmp_path / "mnist.npz", **archive)
+    monkeypatch.setenv("TFAE_DATA_DIR", str(tmp_path))
+    assert len(data.load("mnist").x_train) == 60_000
+
+
+def test_a_truncated_idx_file_is_refused(real_data, tmp_path, monkeypatch):
+    shutil.copytree(Path(real_data) / "fashion-mnist", tmp_path / "fashion-mnist")
+    labels = tmp_path / "fashion-mnist" / "t10k-labels-idx1-ubyte.gz"
+    whole = gzip.decompress(labels.read_bytes())
+    labels.chmod(0o644)
+    labels.write_bytes(gzip.compress(whole[:-1]))
+    monkeypatch.setenv("TFAE_DATA_DIR", str(tmp_path))
+    with pytest.raises(OSError, match=r"t10k-labels-idx1-ubyte\.gz is damaged"):
+        data.load("fashion_mnist")

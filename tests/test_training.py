@@ -1,0 +1,309 @@
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from tfae import models, training
+
+
+def autoencoder(seed=0, optimizer="adam"):
+    model = models.dense_autoencoder((28, 28, 1), 8, (32,), seed=seed)
+    model.compile(optimizer, "mse")
+    return model
+
+
+# --- when to stop ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("monitor", ["loss", "val_loss"])
+def test_stops_at_the_end_of_the_first_epoch_below_the_threshold(monitor, images):
+    keras.utils.set_random_seed(0)
+    full = autoencoder().fit(images, epochs=8, validation_data=images, verbose=0).history[monitor]
+    threshold = (full[3] + full[4]) / 2
+    keras.utils.set_random_seed(0)
+    stop = training.StopAtLoss(threshold, monitor)
+    stopped = autoencoder().fit(images, epochs=8, validation_data=images, verbose=0, callbacks=[stop])
+    assert len(stopped.history[monitor]) == 5
+    np.testing.assert_allclose(stopped.history[monitor], full[:5], rtol=1e-5)
+
+
+def test_early_stopping_brings_back_the_best_weights(images):
+    model = autoencoder(optimizer=keras.optimizers.Adam(0.05))
+    stop = training.EarlyStopping(patience=2)
+    history = model.fit(images[:64], validation_data=images[64:], epochs=200, verbose=0, callbacks=[stop])
+    val_loss = history.history["val_loss"]
+    assert len(val_loss) < 200 and len(val_loss) == np.argmin(val_loss) + 1 + 2
+    np.testing.assert_allclose(model.evaluate(images[64:], verbose=0), min(val_loss), rtol=1e-5)
+
+
+@pytest.mark.parametrize("stop", [training.StopAtLoss(0.1, "val_loss"), training.EarlyStopping()])
+def test_a_metric_that_is_not_logged_is_an_error(stop, images):
+    with pytest.raises(ValueError, match=r"no 'val_loss' is logged; there are loss\. Give fit a validation_data"):
+        autoencoder().fit(images, verbose=0, callbacks=[stop])
+
+
+def test_stop_rules_refuse_numbers_without_meaning():
+    with pytest.raises(ValueError, match="threshold is nan"):
+        training.StopAtLoss(float("nan"))
+    with pytest.raises(ValueError, match="patience is 0"):
+        training.EarlyStopping(patience=0)
+
+
+# --- progress --------------------------------------------------------------------------------------------------------
+
+
+def test_progress_leaves_one_line_without_a_time(images, capsys):
+    autoencoder().fit(images, epochs=3, verbose=0, validation_data=images, callbacks=[training.Progress()])
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1 and out.startswith("epoch 3/3  loss 0.") and "val_loss" in out and " s " not in out
+
+
+def test_progress_rewrites_its_line_in_a_terminal(images, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    autoencoder().fit(images, epochs=3, verbose=0, callbacks=[training.Progress()])
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1 and out.count("\r") == 4 and "s left" in out
+    assert out.rsplit("\r", 1)[1].rstrip().startswith("epoch 3/3") and "left" not in out.rsplit("\r", 1)[1]
+
+
+# --- interruption and resumption -------------------------------------------------------------------------------------
+
+
+def model_with_noise():
+    """A model whose training depends on the state of a random layer as well."""
+    encoder = keras.Sequential(
+        [keras.Input((28, 28, 1)), layers.Flatten(), layers.Dropout(0.2, seed=1), layers.BatchNormalization(),
+         layers.Dense(8, kernel_initializer=keras.initializers.GlorotUniform(1))]
+    )  # fmt: skip
+    decoder = keras.Sequential(
+        [keras.Input((8,)), layers.Dense(784, kernel_initializer=keras.initializers.GlorotUniform(2)),
+         layers.Reshape((28, 28, 1))]
+    )  # fmt: skip
+    model = models.Autoencoder(encoder, decoder)
+    model.compile(keras.optimizers.Adam(1e-3), "mse", metrics=["mae"])
+    return model
+
+
+class InterruptAt(keras.callbacks.Callback):
+    def __init__(self, step):
+        super().__init__()
+        self.left = step
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+def fit(model, path, x, epochs=10, callbacks=(), **options):
+    run = training.Resume(path, **options)
+    model.fit(run.batches(x, batch_size=60), epochs=epochs, shuffle=False, verbose=0, callbacks=[run, *callbacks])
+    return run
+
+
+def test_five_epochs_a_kill_and_five_more_equal_ten(images, tmp_path):
+    whole = model_with_noise()
+    run = fit(whole, tmp_path / "whole.npz", images)
+    with pytest.raises(KeyboardInterrupt):
+        fit(model_with_noise(), tmp_path / "part.npz", images, callbacks=[InterruptAt(5 * 5 + 3)])
+    keras.utils.set_random_seed(123)  # another process would have another random state
+    again = model_with_noise()
+    resumed = fit(again, tmp_path / "part.npz", images)
+    for a, b in zip(whole.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
+    assert list(resumed.history) == ["loss", "mae"] and len(resumed.history["loss"]) == 10
+    np.testing.assert_allclose(resumed.history["loss"], run.history["loss"], rtol=0, atol=1e-6)
+
+
+def test_a_killed_process_resumes_to_the_same_weights(tmp_path):
+    """kill -9 in the middle of an epoch, then the same command again."""
+    script = tmp_path / "train.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            import os, signal, sys
+            import tfae
+            import keras, numpy as np
+            from tfae import models, training
+
+            class KillAt(keras.callbacks.Callback):
+                def on_epoch_begin(self, epoch, logs=None):
+                    self.epoch = epoch
+                def on_train_batch_end(self, batch, logs=None):
+                    if len(sys.argv) > 3 and (self.epoch, batch) == (5, 1):
+                        os.kill(os.getpid(), signal.SIGKILL)
+
+            x = np.random.default_rng(0).random((200, 6), dtype="float32")
+            model = models.dense_autoencoder(6, 2, (8,), seed=0)
+            model.compile("adam", "mse")
+            run = training.Resume(sys.argv[1], seed=4)
+            model.fit(run.batches(x, batch_size=50), epochs=10, shuffle=False, verbose=0, callbacks=[run, KillAt()])
+            np.savez(sys.argv[2], *model.get_weights())
+            """
+        )
+    )
+
+    def train(*arguments):
+        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+        return subprocess.run([sys.executable, script, *arguments], env=environment).returncode
+
+    assert train(tmp_path / "a.npz", tmp_path / "a-weights.npz") == 0
+    assert train(tmp_path / "b.npz", tmp_path / "b-weights.npz", "kill") == -9
+    assert not (tmp_path / "b-weights.npz").exists()
+    assert train(tmp_path / "b.npz", tmp_path / "b-weights.npz") == 0
+    with np.load(tmp_path / "a-weights.npz") as a, np.load(tmp_path / "b-weights.npz") as b:
+        for key in a.files:
+            np.testing.assert_allclose(a[key], b[key], rtol=0, atol=1e-6)
+
+
+def test_each_epoch_has_its_own_order_and_every_sample_once(tmp_path):
+    x = np.arange(10, dtype="float32")[:, None]
+    run = training.Resume(tmp_path / "a.npz", seed=1)
+    dataset = run.batches(x, x, batch_size=4)
+    orders = []
+    for epoch in (0, 1, 0):
+        run.on_epoch_begin(epoch)
+        pairs = list(dataset)
+        assert [len(a) for a, _ in pairs] == [4, 4, 2] and all(np.array_equal(a, b) for a, b in pairs)
+        orders.append(np.concatenate([a for a, _ in pairs]).ravel())
+    assert sorted(orders[0]) == sorted(orders[1]) == list(range(10))
+    assert not np.array_equal(orders[0], orders[1])
+    np.testing.assert_array_equal(orders[0], orders[2])
+
+
+def test_a_finished_run_is_not_trained_again(images, tmp_path):
+    model = model_with_noise()
+    fit(model, tmp_path / "a.npz", images, epochs=2)
+    before = model.get_weights()
+    run = fit(model, tmp_path / "a.npz", images, epochs=2)
+    assert len(run.history["loss"]) == 2
+    assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
+    history = model.fit(images, epochs=2, verbose=0)  # and a plain fit afterwards is not affected
+    assert len(history.history["loss"]) == 2
+
+
+def test_a_checkpoint_of_another_run_is_refused(images, tmp_path):
+    path = tmp_path / "a.npz"
+    fit(model_with_noise(), path, images, epochs=1)
+    with pytest.raises(ValueError, match="a run of another model"):
+        fit(autoencoder(), path, images, epochs=2)
+    with pytest.raises(ValueError, match=r"holds a run on .*'samples': 256.*'samples': 100"):
+        fit(model_with_noise(), path, images[:100], epochs=2)
+    with pytest.raises(ValueError, match=r"'seed': 0.*'seed': 1"):
+        fit(model_with_noise(), path, images, epochs=2, seed=1)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(OSError, match=r"not a checkpoint that can be read.*Delete it"):
+        fit(model_with_noise(), path, images, epochs=2)
+
+
+def test_resume_needs_its_own_order_of_the_samples(images, tmp_path):
+    with pytest.raises(ValueError, match=r"Resume\.batches"):
+        autoencoder().fit(images, verbose=0, callbacks=[training.Resume(tmp_path / "a.npz")])
+    with pytest.raises(ValueError, match="x holds 256 samples and y holds 3"):
+        training.Resume(tmp_path / "a.npz").batches(images, np.zeros(3))
+
+
+# --- choosing the code size ------------------------------------------------------------------------------------------
+
+
+def build(code_size):
+    model = models.linear_autoencoder(10, code_size)
+    model.compile(keras.optimizers.Adam(0.01), "mse")
+    return model
+
+
+@pytest.fixture(scope="module")
+def rank_three():
+    """Samples in a space of three dimensions, plus a little noise."""
+    rng = np.random.default_rng(0)
+    return (rng.normal(size=(300, 3)) @ rng.normal(size=(3, 10)) + 0.05 * rng.normal(size=(300, 10))).astype("float32")
+
+
+def test_cross_validation_finds_the_rank_and_pca_is_its_closed_form(rank_three):
+    lines = []
+    choice = training.choose_code_size(
+        build, rank_three, (1, 3, 2), folds=3, seed=0, progress=lines.append, epochs=60, batch_size=20
+    )
+    assert choice.code_sizes == (1, 2, 3) and choice.chosen == 3
+    assert choice.errors.shape == choice.pca_errors.shape == (3, 3) and len(lines) == 9
+    np.testing.assert_allclose(choice.pca_errors[2].mean(), 0.05**2 * 7 / 10, rtol=0.15)
+    assert (choice.errors >= choice.pca_errors * 0.98).all()  # a linear model cannot beat PCA by more than chance
+    assert "<- chosen" in repr(choice).splitlines()[3]
+
+
+def test_the_smallest_size_within_one_standard_error_is_chosen(rank_three, monkeypatch):
+    errors = {1: (9.0, 9.0), 2: (1.15, 0.95), 3: (1.1, 0.9), 4: (1.1, 0.95)}
+
+    class Fixed:
+        def __init__(self, size):
+            self.size = size
+
+        def fit(self, *_, **__):
+            self.calls = fits[self.size] = fits.get(self.size, -1) + 1
+
+        def reconstruction_error(self, x):
+            return np.full(len(x), errors[self.size][fits[self.size]])
+
+    fits = {}
+    choice = training.choose_code_size(Fixed, rank_three, (1, 2, 3, 4), folds=2)
+    assert choice.chosen == 2  # 1.05 is within 1.0 + 0.1
+
+
+def test_cross_validation_is_the_same_for_the_same_seed(rank_three):
+    runs = [training.choose_code_size(build, rank_three, (2,), folds=2, seed=s, epochs=2) for s in (0, 0, 1)]
+    np.testing.assert_array_equal(runs[0].errors, runs[1].errors)
+    assert not np.array_equal(runs[0].errors, runs[2].errors)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"code_sizes": ()}, "code_sizes is empty"),
+        ({"code_sizes": (2, 0)}, "a size in code_sizes is 0"),
+        ({"code_sizes": (2, 11)}, "code size 11 is larger than 10"),
+        ({"folds": 1}, "folds is 1"),
+        ({"folds": 301}, "folds is 301"),
+        ({"build": "dense"}, "build is 'dense'; it must be a function"),
+        ({"x": np.full((10, 4), np.nan)}, "NaN"),
+    ],
+)
+def test_cross_validation_says_what_is_wrong(arguments, message, rank_three):
+    arguments = {"build": build, "x": rank_three, "code_sizes": (2,)} | arguments
+    with pytest.raises(ValueError, match=message):
+        training.choose_code_size(**arguments)
+
+
+# --- four ways to write one model ------------------------------------------------------------------------------------
+
+
+def test_sequential_functional_subclassed_and_a_loop_have_equal_losses(images):
+    """Step by step to 1e-6, from the same weights, as chapter 03 shows."""
+    import tensorflow as tf
+    from test_models import functional, sequential, subclassed
+
+    def new(parts):
+        model = models.Autoencoder(*parts())
+        model.compile(keras.optimizers.Adam(1e-3), "mse")
+        model.reconstruct(images[:1])
+        return model
+
+    forms = [new(parts) for parts in (sequential, functional, subclassed, sequential)]
+    for model in forms[1:]:
+        model.set_weights(forms[0].get_weights())
+    batches = np.split(images, 8) * 3
+    losses = [[model.train_on_batch(x, x) for x in batches] for model in forms[:3]]
+    loop = []
+    for x in batches:
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean((forms[3](x, training=True) - x) ** 2)
+        weights = forms[3].trainable_variables
+        forms[3].optimizer.apply(tape.gradient(loss, weights), weights)
+        loop.append(float(loss))
+    for per_form in losses:
+        np.testing.assert_allclose(per_form, loop, rtol=0, atol=1e-6)
