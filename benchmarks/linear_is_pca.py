@@ -10,12 +10,12 @@ eigenvalue kept and the first one dropped, which says how sharply that plane is 
 import sys
 import time
 
+from tfae import data, models  # first of all: it keeps TensorFlow quiet
+
 import keras
 import numpy as np
 from scipy.linalg import subspace_angles
 from sklearn.decomposition import PCA
-
-from tfae import data, models
 
 EPOCHS, BATCH_SIZE = 60, 256
 

@@ -8,11 +8,11 @@ three seeds, and prints its accuracy on the 10,000 test images of MNIST, which i
 
 import time
 
+from tfae import data, strokes  # first of all: it keeps TensorFlow quiet
+
 import keras
 import numpy as np
 from keras import layers
-
-from tfae import data, strokes
 
 
 def main() -> None:

@@ -52,6 +52,22 @@ def test_versions_agree():
     assert f"## {tfae.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
+def test_the_snippet_of_the_readme_runs(tmp_path, monkeypatch):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (snippet,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec(snippet.replace("epochs=50", "epochs=2"), names)
+    assert names["codes"].shape == (2000, 32) and names["errors"].mean() < names["dataset"].x_test.var()
+    assert (tmp_path / "autoencoder.keras").exists()
+
+
+def test_every_file_named_in_the_readme_exists():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)]+)\)", readme):
+        assert (ROOT / target).exists(), target
+
+
 def test_the_package_says_nothing_when_it_is_imported():
     run = subprocess.run(
         [sys.executable, "-c", "from tfae import data, models, training, plot; import keras; keras.ops.ones(1) + 1"],

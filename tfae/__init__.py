@@ -12,12 +12,11 @@ __version__ = "0.1.0"
 def _import_tensorflow_quietly() -> None:
     """Keep TensorFlow's start-up notes out of terminals and notebooks.
 
-    They go straight to file descriptor 2 before any log level is read. Set ``TF_CPP_MIN_LOG_LEVEL`` yourself
-    to see them, for instance when a GPU is not found.
+    They go straight to file descriptor 2 before any log level is read. Set ``TF_CPP_MIN_LOG_LEVEL=0`` to see
+    them, for instance when a GPU is not found.
     """
-    if "TF_CPP_MIN_LOG_LEVEL" in os.environ or "tensorflow" in sys.modules:
+    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2") == "0" or "tensorflow" in sys.modules:
         return
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
     stderr = os.dup(2)
     try:
         with open(os.devnull, "w") as nothing:

@@ -151,7 +151,9 @@ def _hermite(t: np.ndarray) -> tuple[np.ndarray, ...]:
     return 1 - end, end, t * (1 - t) * (1 - t), t * t * (t - 1)
 
 
-def _spline(points: Sequence[np.ndarray], weights: np.ndarray | Sequence[np.ndarray], roundness: float | np.ndarray) -> np.ndarray:
+def _spline(
+    points: Sequence[np.ndarray], weights: np.ndarray | Sequence[np.ndarray], roundness: float | np.ndarray
+) -> np.ndarray:
     """Return one coordinate of a Catmull-Rom spline from its four points and its Hermite weights."""
     before, start, end, after = points
     at_start, at_end, leaving, arriving = weights

@@ -61,7 +61,9 @@ def main() -> int:
     chapters = [path for path in chapters if not wanted or path.stem.startswith(tuple(wanted))]
 
     OUT.mkdir(parents=True, exist_ok=True)
-    code = fingerprint(*sorted((ROOT / "tfae").glob("*.py")), *sorted((ROOT / "data").glob("*.npz")))
+    code = fingerprint(
+        *sorted((ROOT / "tfae").glob("*.py")), *sorted((ROOT / "data").glob("*.npz")), ROOT / "constraints.txt"
+    )
     notebooks = {path: nbformat.read(path, as_version=4) for path in chapters}
     cells = sum(len(notebook.cells) for notebook in notebooks.values())
     results = []
@@ -90,11 +92,12 @@ def main() -> int:
 
 def run(path: Path, notebook: nbformat.NotebookNode, code: str, bar: tqdm) -> Result:
     """Execute a chapter from a clean kernel; write its notebook, its page and its result."""
-    start, error = time.monotonic(), ""
+    start, error, end = time.monotonic(), "", bar.n + len(notebook.cells)
     client = NotebookClient(
         notebook,
         timeout=1800,
         kernel_name="python3",
+        extra_arguments=["--log-level=ERROR"],  # a kernel on this machine alone need not warn of the network
         resources={"metadata": {"path": str(path.parent)}},
         on_cell_complete=lambda cell, cell_index: bar.update(),
     )
@@ -103,6 +106,7 @@ def run(path: Path, notebook: nbformat.NotebookNode, code: str, bar: tqdm) -> Re
             client.execute()
         except (CellExecutionError, DeadKernelError, CellTimeoutError) as failure:
             error = plain_text(str(failure)).strip()
+    bar.update(end - bar.n)
     result = Result(
         chapter=path.stem,
         title=title(notebook),
@@ -203,7 +207,7 @@ def with_mathml(markdown: str) -> str:
             return match["code"]
         block = match["block"]
         formula = latex_to_mathml(block or match["inline"], display="block" if block else "inline")
-        return f"\n\n<div>{formula}</div>\n\n" if block else formula
+        return f'\n\n<div style="margin: 1em 0">{formula}</div>\n\n' if block else formula
 
     pattern = r"(?P<code>```.*?```|`[^`]*`)|\$\$(?P<block>.+?)\$\$|(?<![\\$])\$(?P<inline>[^$\n]+?)\$"
     return re.sub(pattern, convert, markdown, flags=re.DOTALL)
