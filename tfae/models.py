@@ -14,7 +14,16 @@ import keras
 import numpy as np
 from keras import layers
 
-Shape = tuple[int | None, ...]
+from tfae.checks import (
+    Shape,
+    check_samples,
+    check_seed,
+    check_shape,
+    check_size,
+    check_unit_range,
+    compatible,
+    shape_text,
+)
 
 
 @keras.saving.register_keras_serializable("tfae")
@@ -55,12 +64,12 @@ class Autoencoder(keras.Model):
 
     def call(self, x: Any, training: bool | None = None) -> Any:
         reconstruction = self.decoder(self.encoder(x, training=training), training=training)
-        if not _compatible(reconstruction.shape[1:], x.shape[1:]):
+        if not compatible(reconstruction.shape[1:], x.shape[1:]):
             raise ValueError(
-                f"the decoder returns samples of shape {_tuple(reconstruction.shape[1:])} for inputs of shape "
-                f"{_tuple(x.shape[1:])}; the two must be equal. For images and Dense layers, begin the encoder with "
-                f"Flatten() and end the decoder with Dense({math.prod(d or 1 for d in x.shape[1:])}) and "
-                f"Reshape({_tuple(x.shape[1:])})."
+                f"the decoder returns samples of shape {shape_text(reconstruction.shape[1:])} for inputs of shape "
+                f"{shape_text(x.shape[1:])}; the two must be equal. For images and Dense layers, begin the "
+                f"encoder with Flatten() and end the decoder with Dense({math.prod(d or 1 for d in x.shape[1:])}) and "
+                f"Reshape({shape_text(x.shape[1:])})."
             )
         return reconstruction
 
@@ -193,23 +202,20 @@ def dense_autoencoder(
     widths = [check_size(width, "a width in hidden") for width in hidden]
     initializer = _initializers(seed)
 
-    def dense(units: int, activation: str | Callable, name: str | None = None) -> layers.Dense:
-        return layers.Dense(units, _activation(activation), kernel_initializer=next(initializer), name=name)
-
     encoder = keras.Sequential(
         [
             keras.Input(shape),
             layers.Flatten(),
-            *(dense(width, activation) for width in widths),
-            dense(code_size, "linear", name="code"),
+            *(_dense(width, activation, initializer) for width in widths),
+            _dense(code_size, "linear", initializer, name="code"),
         ],
         name="encoder",
     )
     decoder = keras.Sequential(
         [
             keras.Input((code_size,)),
-            *(dense(width, activation) for width in reversed(widths)),
-            dense(math.prod(shape), output_activation, name="reconstruction"),
+            *(_dense(width, activation, initializer) for width in reversed(widths)),
+            _dense(math.prod(shape), output_activation, initializer, name="reconstruction"),
             layers.Reshape(shape),
         ],
         name="decoder",
@@ -265,22 +271,19 @@ def conv_autoencoder(
         kernel = {"kernel_size": 3, "strides": 2, "padding": "same", "kernel_initializer": next(initializer)}
         return layer(count, activation=_activation(activation), **kernel)
 
-    def dense(units: int, activation: str | Callable, name: str | None = None) -> layers.Dense:
-        return layers.Dense(units, _activation(activation), kernel_initializer=next(initializer), name=name)
-
     encoder = keras.Sequential(
         [
             keras.Input(shape),
             *(conv(layers.Conv2D, count, activation) for count in channels),
             layers.Flatten(),
-            dense(code_size, "linear", name="code"),
+            _dense(code_size, "linear", initializer, name="code"),
         ],
         name="encoder",
     )
     decoder = keras.Sequential(
         [
             keras.Input((code_size,)),
-            dense(math.prod(grid), activation),
+            _dense(math.prod(grid), activation, initializer),
             layers.Reshape(grid),
             *(conv(layers.Conv2DTranspose, count, activation) for count in reversed(channels[:-1])),
             conv(layers.Conv2DTranspose, shape[2], output_activation),
@@ -290,7 +293,13 @@ def conv_autoencoder(
     return Autoencoder(encoder, decoder)
 
 
-def _initializers(seed: int | None) -> Iterator[keras.initializers.Initializer]:
+def _dense(
+    units: int, activation: str | Callable, initializer: Iterator[keras.Initializer], name: str | None = None
+) -> layers.Dense:
+    return layers.Dense(units, _activation(activation), kernel_initializer=next(initializer), name=name)
+
+
+def _initializers(seed: int | None) -> Iterator[keras.Initializer]:
     """Give each layer a seed of its own: one seed for all would start layers of equal shape with equal weights."""
     if seed is None:
         return (keras.initializers.GlorotUniform() for _ in repeat(None))
@@ -307,65 +316,7 @@ def _activation(activation: str | Callable) -> Callable:
         raise ValueError(f"unknown activation {activation!r}; the known ones are {', '.join(known)}") from error
 
 
-# --- one readable error for each thing that can be wrong with an argument ---------------------------------------------
-
-
-def check_size(value: Any, name: str) -> int:
-    """Return `value` if it is a whole number of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise ValueError(f"{name} is {value!r}; it must be a whole number of at least 1")
-    return int(value)
-
-
-def check_seed(seed: Any) -> int:
-    """Return `seed` if it is a whole number of at least 0."""
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise ValueError(f"seed is {seed!r}; it must be a whole number of at least 0")
-    return int(seed)
-
-
-def check_shape(shape: int | Sequence[int]) -> tuple[int, ...]:
-    """Return the shape of one sample as a tuple of whole numbers of at least 1."""
-    sizes = (shape,) if isinstance(shape, int | np.integer) else tuple(shape)
-    if not sizes:
-        raise ValueError("input_shape is empty; give the shape of one sample, such as (28, 28, 1) or 30")
-    return tuple(check_size(size, "a size in input_shape") for size in sizes)
-
-
-def check_samples(x: Any, shape: Shape | None, name: str = "x") -> np.ndarray:
-    """Return `x` as an array if it holds finite samples of `shape`; None in a shape, or for it, takes any size."""
-    x = np.asarray(x)
-    wanted = "(n, features) or (n, height, width, channels)" if shape is None else _tuple(("n", *shape))
-    if x.dtype.kind not in "biuf":
-        raise ValueError(f"{name} has dtype {x.dtype}; it must hold real numbers")
-    if x.ndim < 2 or (shape is not None and not _compatible(x.shape[1:], shape)):
-        hint = ""
-        if shape is not None and _compatible(x.shape, shape):
-            hint = f" For a single sample, give {name}[np.newaxis]."
-        elif shape is not None and _compatible((*x.shape[1:], 1), shape):
-            hint = f" For grey images, give {name}[..., np.newaxis]."
-        elif shape is not None and x.ndim > 1 and math.prod(x.shape[1:]) == math.prod(size or 0 for size in shape):
-            hint = f" The number of values is right: give {name}.reshape({_tuple((-1, *shape))})."
-        raise ValueError(f"{name} has shape {x.shape}; this model takes {wanted}.{hint}")
-    if x.size == 0:
-        raise ValueError(f"{name} is empty: its shape is {x.shape}. Give at least one sample.")
-    if x.dtype.kind == "f" and not np.isfinite(x).all():
-        bad = np.argwhere(~np.isfinite(x))
-        first = tuple(int(i) for i in bad[0])
-        raise ValueError(
-            f"{name} holds {len(bad)} values that are NaN or infinite, the first at {first}; remove or replace them"
-        )
-    return x
-
-
-def check_unit_range(x: np.ndarray) -> None:
-    """Raise if `x` leaves [0, 1], where a binary cross-entropy has no meaning."""
-    low, high = x.min(), x.max()
-    if low < 0 or high > 1:
-        raise ValueError(
-            f"a binary cross-entropy needs targets in [0, 1]; these go from {low:g} to {high:g}. Divide 8-bit images "
-            f"by 255, or train on 'mse'."
-        )
+# --- small things the models share -----------------------------------------------------------------------------------
 
 
 def _is_cross_entropy(loss: Any) -> bool:
@@ -382,15 +333,6 @@ def _input_shape(part: keras.Layer) -> Shape | None:
     """Shape of one sample that `part` takes, or None where Keras cannot know it yet."""
     shape = getattr(part, "input_shape", None)
     return tuple(shape[1:]) if isinstance(shape, tuple) and shape and not isinstance(shape[0], tuple) else None
-
-
-def _compatible(shape: Sequence[Any], other: Sequence[Any]) -> bool:
-    return len(shape) == len(other) and all(a is None or b is None or a == b for a, b in zip(shape, other, strict=True))
-
-
-def _tuple(shape: Sequence[Any]) -> str:
-    sizes = ", ".join("any" if size is None else str(size) for size in shape)
-    return f"({sizes},)" if len(shape) == 1 else f"({sizes})"
 
 
 def _in_batches(function: Callable, x: np.ndarray, batch_size: int) -> np.ndarray:

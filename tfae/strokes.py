@@ -20,6 +20,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tfae.checks import check_seed, check_size
+
 IMAGE_SIZE = 28
 FACTOR_NAMES = ("class", "slant", "rotation", "thickness", "aspect", "size", "style")
 
@@ -264,11 +266,6 @@ def _ink(x: np.ndarray, y: np.ndarray, thickness: np.ndarray) -> np.ndarray:
     return np.round(255 * ink).astype(np.uint8).transpose(2, 0, 1)
 
 
-def _check_integer(name: str, value: object, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
-
-
 def _check_factors(factors: np.ndarray) -> np.ndarray:
     """Return the factors as float32, or say what is wrong with them."""
     factors = np.asarray(factors, dtype=np.float32)
@@ -317,8 +314,8 @@ def sample_factors(n: int, seed: int) -> np.ndarray:
     ValueError
         If `n` or `seed` is not an integer or is too small.
     """
-    _check_integer("n", n, 1)
-    _check_integer("seed", seed, 0)
+    check_size(n, "n")
+    check_seed(seed)
     rng = np.random.default_rng([seed, 0])
     columns = [(np.arange(n) % _N_CLASSES)[np.argsort(rng.random(n), kind="stable")]]
     for low, high, count in _RANGES.values():
@@ -353,7 +350,7 @@ def draw(factors: np.ndarray, seed: int) -> np.ndarray:
         an integer of at least 0.
     """
     factors = _check_factors(factors)
-    _check_integer("seed", seed, 0)
+    check_seed(seed)
     rng = np.random.default_rng([seed, 1])
     images = np.empty((len(factors), IMAGE_SIZE, IMAGE_SIZE), dtype=np.uint8)
     for start in range(0, len(factors), _CHUNK):

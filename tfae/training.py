@@ -18,8 +18,9 @@ import tensorflow as tf
 from sklearn.decomposition import PCA
 from sklearn.model_selection import KFold
 
+from tfae.checks import check_samples, check_seed, check_size
 from tfae.files import written_whole
-from tfae.models import Autoencoder, check_samples, check_seed, check_size
+from tfae.models import Autoencoder
 
 # --- when to stop ----------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,78 @@
+"""One readable error for each thing that can be wrong: what was given, what is accepted, what to do."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+Shape = tuple[int | None, ...]
+
+
+def check_size(value: Any, name: str) -> int:
+    """Return `value` if it is a whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"{name} is {value!r}; it must be a whole number of at least 1")
+    return int(value)
+
+
+def check_seed(seed: Any) -> int:
+    """Return `seed` if it is a whole number of at least 0."""
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise ValueError(f"seed is {seed!r}; it must be a whole number of at least 0")
+    return int(seed)
+
+
+def check_shape(shape: int | Sequence[int]) -> tuple[int, ...]:
+    """Return the shape of one sample as a tuple of whole numbers of at least 1."""
+    sizes = (shape,) if isinstance(shape, int | np.integer) else tuple(shape)
+    if not sizes:
+        raise ValueError("input_shape is empty; give the shape of one sample, such as (28, 28, 1) or 30")
+    return tuple(check_size(size, "a size in input_shape") for size in sizes)
+
+
+def check_samples(x: Any, shape: Shape | None, name: str = "x") -> np.ndarray:
+    """Return `x` as an array if it holds finite samples of `shape`; None in a shape, or for it, takes any size."""
+    x = np.asarray(x)
+    wanted = "(n, features) or (n, height, width, channels)" if shape is None else shape_text(("n", *shape))
+    if x.dtype.kind not in "biuf":
+        raise ValueError(f"{name} has dtype {x.dtype}; it must hold real numbers")
+    if x.ndim < 2 or (shape is not None and not compatible(x.shape[1:], shape)):
+        hint = ""
+        if shape is not None and compatible(x.shape, shape):
+            hint = f" For a single sample, give {name}[np.newaxis]."
+        elif shape is not None and compatible((*x.shape[1:], 1), shape):
+            hint = f" For grey images, give {name}[..., np.newaxis]."
+        elif shape is not None and x.ndim > 1 and math.prod(x.shape[1:]) == math.prod(size or 0 for size in shape):
+            hint = f" The number of values is right: give {name}.reshape({shape_text((-1, *shape))})."
+        raise ValueError(f"{name} has shape {x.shape}; this model takes {wanted}.{hint}")
+    if x.size == 0:
+        raise ValueError(f"{name} is empty: its shape is {x.shape}. Give at least one sample.")
+    if x.dtype.kind == "f" and not np.isfinite(x).all():
+        bad = np.argwhere(~np.isfinite(x))
+        first = tuple(int(i) for i in bad[0])
+        raise ValueError(
+            f"{name} holds {len(bad)} values that are NaN or infinite, the first at {first}; remove or replace them"
+        )
+    return x
+
+
+def check_unit_range(x: np.ndarray) -> None:
+    """Raise if `x` leaves [0, 1], where a binary cross-entropy has no meaning."""
+    low, high = x.min(), x.max()
+    if low < 0 or high > 1:
+        raise ValueError(
+            f"a binary cross-entropy needs targets in [0, 1]; these go from {low:g} to {high:g}. Divide 8-bit images "
+            f"by 255, or train on 'mse'."
+        )
+
+
+def compatible(shape: Sequence[Any], other: Sequence[Any]) -> bool:
+    """Whether two shapes agree, None standing for any size."""
+    return len(shape) == len(other) and all(a is None or b is None or a == b for a, b in zip(shape, other, strict=True))
+
+
+def shape_text(shape: Sequence[Any]) -> str:
+    """Write a shape as Python does, with "any" for None."""
+    sizes = ", ".join("any" if size is None else str(size) for size in shape)
+    return f"({sizes},)" if len(shape) == 1 else f"({sizes})"
