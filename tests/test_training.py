@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from sklearn.model_selection import KFold
 
 from tfae import models, training
 
@@ -237,22 +238,22 @@ def test_cross_validation_finds_the_rank_and_pca_is_its_closed_form(rank_three):
     assert "<- chosen" in repr(choice).splitlines()[3]
 
 
-def test_the_smallest_size_within_one_standard_error_is_chosen(rank_three, monkeypatch):
-    errors = {1: (9.0, 9.0), 2: (1.15, 0.95), 3: (1.1, 0.9), 4: (1.1, 0.95)}
+def test_the_smallest_size_within_one_standard_error_is_chosen():
+    errors = np.array([[9.0, 9.0], [1.15, 0.95], [1.1, 0.9], [1.1, 0.95]])  # the best is 1.0, with standard error 0.1
+    assert training._smallest_within_one_standard_error((1, 2, 3, 4), errors) == 2
 
-    class Fixed:
-        def __init__(self, size):
-            self.size = size
 
-        def fit(self, *_, **__):
-            self.calls = fits[self.size] = fits.get(self.size, -1) + 1
-
-        def reconstruction_error(self, x):
-            return np.full(len(x), errors[self.size][fits[self.size]])
-
-    fits = {}
-    choice = training.choose_code_size(Fixed, rank_three, (1, 2, 3, 4), folds=2)
-    assert choice.chosen == 2  # 1.05 is within 1.0 + 0.1
+def test_each_fold_trains_a_new_model(rank_three):
+    """One model is traced and started again; that must equal a model built for each fold."""
+    choice = training.choose_code_size(build, rank_three, (2,), folds=2, seed=5, epochs=3, batch_size=20)
+    splits = KFold(2, shuffle=True, random_state=5).split(rank_three)
+    for j, (train, held_out) in enumerate(splits):
+        keras.utils.set_random_seed(5 + j)
+        model = build(2)
+        model.fit(rank_three[train], epochs=3, batch_size=20, verbose=0)
+        np.testing.assert_allclose(
+            choice.errors[0, j], model.reconstruction_error(rank_three[held_out]).mean(), rtol=1e-5
+        )
 
 
 def test_cross_validation_is_the_same_for_the_same_seed(rank_three):

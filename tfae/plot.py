@@ -127,7 +127,7 @@ def curves(
     if not ys:
         raise ValueError("ys is empty; give at least one named curve")
     with plt.rc_context(STYLE):
-        figure, ax = plt.subplots(figsize=(7, 3.6))
+        figure, ax = plt.subplots(figsize=(8, 3.6))
         for (name, values), colour, marker in zip(ys.items(), _cycle(COLOURS), _cycle(MARKERS), strict=False):
             y = np.asarray(values, dtype=float)
             if len(y) != len(x):
@@ -141,7 +141,7 @@ def curves(
         if log_x and len(x) < 12:
             ax.set_xticks(list(x), [f"{value:g}" for value in x])
             ax.xaxis.set_minor_locator(plt.NullLocator())
-        ax.legend()
+        _legend_beside(ax)
     return _done(figure)
 
 
@@ -163,7 +163,7 @@ def histories(
         If a run does not hold `metric`.
     """
     with plt.rc_context(STYLE):
-        figure, ax = plt.subplots(figsize=(7, 3.6))
+        figure, ax = plt.subplots(figsize=(8, 3.6))
         dashed = False
         for (name, run), colour in zip(runs.items(), _cycle(COLOURS), strict=False):
             logs = getattr(run, "history", run)
@@ -179,7 +179,7 @@ def histories(
         ax.set(xlabel="epoch", ylabel=ylabel, title=title)
         ax.xaxis.get_major_locator().set_params(integer=True)
         _log(ax, False, log_y)
-        ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+        _legend_beside(ax)
     return _done(figure)
 
 
@@ -273,6 +273,11 @@ def _as_images(x: np.ndarray) -> np.ndarray:
     if len(x) == 0 or not (x.ndim == 3 or (x.ndim == 4 and x.shape[-1] in (3, 4))):
         raise ValueError(f"images must have shape (n, height, width) or (n, height, width, channels); got {x.shape}")
     return np.clip(x, 0, 1)
+
+
+def _legend_beside(ax: Axes) -> None:
+    """Put the legend to the right of the curves, where it covers none."""
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
 def _log(ax: Axes, log_x: bool, log_y: bool) -> None:

@@ -368,20 +368,45 @@ def choose_code_size(
     pca_errors = np.empty_like(errors)
     for j, (train, held_out) in enumerate(splits):
         pca = PCA(sizes[-1], random_state=seed).fit(flat[train])
+        centred = flat[held_out] - pca.mean_
         for i, size in enumerate(sizes):
-            if progress:
-                progress(f"fold {j + 1}/{folds}, code size {size}")
             axes = pca.components_[:size]
-            centred = flat[held_out] - pca.mean_
             pca_errors[i, j] = np.mean((centred - centred @ axes.T @ axes) ** 2)
+    for i, size in enumerate(sizes):
+        restart = _restartable(build, size, x[:1])
+        for j, (train, held_out) in enumerate(splits):
+            if progress:
+                progress(f"code size {size}, fold {j + 1}/{folds}")
             keras.utils.set_random_seed(seed + j)
-            model = build(size)
+            model = restart()
             model.fit(x[train], verbose=0, **fit)
             errors[i, j] = model.reconstruction_error(x[held_out]).mean()
+    return CodeSizeChoice(sizes, errors, pca_errors, _smallest_within_one_standard_error(sizes, errors))
+
+
+def _restartable(build: Callable[[int], Autoencoder], size: int, x: np.ndarray) -> Callable[[], Autoencoder]:
+    """Return a function that gives one model new weights and a fresh optimiser: Keras traces it once, not each time."""
+    model = build(size)
+    model.reconstruct(x)  # an unbuilt model has no weights yet
+    model.optimizer.build(model.trainable_variables)
+    fresh_optimizer = [variable.numpy() for variable in model.optimizer.variables]
+
+    def restart() -> Autoencoder:
+        other = build(size)
+        other.reconstruct(x)
+        for variable, new in zip(model.variables, other.variables, strict=True):
+            variable.assign(new)
+        for variable, value in zip(model.optimizer.variables, fresh_optimizer, strict=True):
+            variable.assign(value)
+        return model
+
+    return restart
+
+
+def _smallest_within_one_standard_error(sizes: Sequence[int], errors: np.ndarray) -> int:
     best = int(errors.mean(axis=1).argmin())
     limit = errors[best].mean() + _standard_error(errors[best])
-    chosen = next(size for size, row in zip(sizes, errors, strict=True) if row.mean() <= limit)
-    return CodeSizeChoice(sizes, errors, pca_errors, chosen)
+    return next(size for size, row in zip(sizes, errors, strict=True) if row.mean() <= limit)
 
 
 def _standard_error(errors: np.ndarray) -> float:
