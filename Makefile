@@ -26,7 +26,8 @@ $(TESTED): .venv/installed $(SOURCES)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check -q tfae tests tools benchmarks
 	@$(BIN)/mypy
-	@$(BIN)/python -m pytest --cov
+	@$(BIN)/python -m coverage run -m pytest
+	@$(BIN)/python -m coverage report
 	@mkdir -p build && touch $@
 
 .venv/installed: pyproject.toml constraints.txt
