@@ -16,6 +16,15 @@ def check_size(value: Any, name: str) -> int:
     return int(value)
 
 
+def check_number(value: Any, name: str, low: float, high: float = math.inf, *, open_ends: bool = False) -> float:
+    """Return `value` as a float if it lies in [low, high], or in (low, high) with `open_ends`."""
+    number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or not (low < value < high if open_ends else low <= value <= high):
+        left, right = "()" if open_ends else "[]"
+        raise ValueError(f"{name} is {value!r}; it must be a number in {left}{low:g}, {high:g}{right}")
+    return float(value)
+
+
 def check_seed(seed: Any) -> int:
     """Return `seed` if it is a whole number of at least 0."""
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:

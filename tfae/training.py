@@ -98,6 +98,36 @@ def _logged(logs: dict[str, float] | None, monitor: str) -> float:
     return logs[monitor]
 
 
+# --- what changes during training ------------------------------------------------------------------------------------
+
+
+class BetaAnnealing(keras.callbacks.Callback):
+    """Raise a variational autoencoder's beta from 0 to its own value in even steps, one an epoch (chapter 05) [1]_.
+
+    Parameters
+    ----------
+    epochs : int
+        The full value is reached at the beginning of this epoch, counted from 0.
+
+    References
+    ----------
+    .. [1] S. R. Bowman et al., "Generating sentences from a continuous space", arXiv:1511.06349.
+    """
+
+    def __init__(self, epochs: int) -> None:
+        super().__init__()
+        self.epochs = check_size(epochs, "epochs")
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        self._full = float(self.model.beta.numpy())
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self.model.beta.assign(self._full * min(1.0, epoch / self.epochs))
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        self.model.beta.assign(self._full)
+
+
 # --- seeing how far it is --------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,338 @@
+"""The constrained and the variational autoencoders: their losses against closed forms, and what they promise."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import scipy.stats
+from keras import layers
+
+from tfae import losses, models, training
+
+SHAPE = (28, 28, 1)
+
+
+def parts(code_size=8, outputs=None, code_activation="linear"):
+    encoder = [layers.Flatten(), layers.Dense(32, "tanh"), layers.Dense(outputs or code_size, code_activation)]
+    decoder = [layers.Dense(32, "tanh"), layers.Dense(784, "sigmoid"), layers.Reshape(SHAPE)]
+    return keras.Sequential([keras.Input(SHAPE), *encoder]), keras.Sequential([keras.Input((code_size,)), *decoder])
+
+
+VARIANTS = {
+    "denoising": lambda: models.DenoisingAutoencoder(*parts(), corruption="masking", level=0.3, seed=0),
+    "k-sparse": lambda: models.KSparseAutoencoder(*parts(), k=3),
+    "l1": lambda: models.SparseAutoencoder(*parts(), penalty="l1", weight=1e-3),
+    "kl": lambda: models.SparseAutoencoder(*parts(code_activation="sigmoid"), penalty="kl", weight=1e-2, rho=0.1),
+    "contractive": lambda: models.ContractiveAutoencoder(*parts(), weight=1e-3),
+    "variational": lambda: models.VariationalAutoencoder(*parts(outputs=16), beta=0.5, seed=0),
+    "gaussian": lambda: models.VariationalAutoencoder(*parts(outputs=16), likelihood="gaussian", scale=0.3, seed=0),
+    "importance": lambda: models.VariationalAutoencoder(*parts(outputs=16), importance_samples=4, seed=0),
+}
+every_variant = pytest.mark.parametrize("name", VARIANTS)
+
+
+def compiled(name):
+    keras.utils.set_random_seed(0)
+    model = VARIANTS[name]()
+    model.compile("adam", **({} if isinstance(model, models.VariationalAutoencoder) else {"loss": "mse"}))
+    return model
+
+
+@every_variant
+def test_trains_validates_and_survives_saving(name, images, tmp_path):
+    model = compiled(name)
+    history = model.fit(images, epochs=3, batch_size=64, verbose=0, validation_data=images[:64]).history
+    assert history["loss"][-1] < history["loss"][0] and len(history["val_loss"]) == 3
+    assert model.reconstruct(images).shape == images.shape and model.encode(images).shape == (256, 8)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    own = set(model.get_config()) - {"name", "encoder", "decoder"}
+    assert type(loaded) is type(model) and all(loaded.get_config()[key] == model.get_config()[key] for key in own)
+    np.testing.assert_array_equal(loaded.reconstruct(images), model.reconstruct(images))
+    np.testing.assert_array_equal(loaded.encode(images), model.encode(images))
+
+
+# --- sparse ----------------------------------------------------------------------------------------------------------
+
+
+def of_codes():
+    """A sparse autoencoder whose code is its input: activations made by hand."""
+    encoder = keras.Sequential([keras.Input((4,)), layers.Activation("linear")])
+    return lambda **options: models.SparseAutoencoder(
+        encoder, keras.Sequential([keras.Input((4,)), layers.Dense(4)]), **options
+    )
+
+
+def test_kl_penalty_is_the_closed_form_on_hand_made_activations():
+    z = np.array([[0.1, 0.2, 0.5, 0.9], [0.3, 0.0, 0.5, 0.7]], "float32")
+    model = of_codes()(penalty="kl", weight=2.0, rho=0.1)
+    expected = 2 * sum(scipy.stats.entropy([0.1, 0.9], [q, 1 - q]) for q in (0.2, 0.1, 0.5, 0.8))
+    np.testing.assert_allclose(model.penalty(z), expected, rtol=1e-5)
+
+
+def test_l1_penalty_is_a_sum_over_units_and_a_mean_over_samples():
+    z = np.array([[1, -2, 0, 0.5], [0, 0, 0, 1]], "float32")
+    np.testing.assert_allclose(of_codes()(penalty="l1", weight=0.1).penalty(z), 0.1 * (3.5 + 1) / 2, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["l1", "kl"])
+def test_a_sparsity_penalty_does_not_change_with_the_batch_size(name, images):
+    model = compiled(name)
+    once = float(model.penalty(images))
+    np.testing.assert_allclose(float(model.penalty(np.concatenate([images] * 3))), once, rtol=1e-5)
+    mse = float(model.reconstruction_error(images).mean())
+    np.testing.assert_allclose(model.evaluate(images, batch_size=256, verbose=0), mse + once, rtol=1e-5)
+
+
+def test_kl_drives_the_mean_activation_on_held_out_data_to_rho():
+    rng = np.random.default_rng(0)
+    x = rng.random((1200, 20)).astype("float32")
+    encoder = keras.Sequential([keras.Input((20,)), layers.Dense(12, "sigmoid")])
+    decoder = keras.Sequential([keras.Input((12,)), layers.Dense(20)])
+    keras.utils.set_random_seed(0)
+    model = models.SparseAutoencoder(encoder, decoder, "kl", weight=1.0, rho=0.1)
+    model.compile(keras.optimizers.Adam(0.01), "mse")
+    model.fit(x[:1000], epochs=30, batch_size=100, verbose=0)
+    np.testing.assert_allclose(model.encode(x[1000:]).mean(axis=0), 0.1, rtol=0.1)
+
+
+def test_k_sparse_codes_have_exactly_k_active_units(images):
+    assert ((compiled("k-sparse").encode(images) != 0).sum(axis=1) == 3).all()
+
+
+# --- contractive and denoising ---------------------------------------------------------------------------------------
+
+
+def test_contractive_penalty_is_the_squared_norm_of_the_jacobian():
+    """Against the closed form of one tanh layer: row j of the Jacobian is (1 - z_j²) w_j."""
+    rng = np.random.default_rng(0)
+    encoder = keras.Sequential([keras.Input((6,)), layers.Dense(4, "tanh")])
+    model = models.ContractiveAutoencoder(encoder, keras.Sequential([keras.Input((4,)), layers.Dense(6)]), weight=3.0)
+    x = rng.normal(size=(50, 6)).astype("float32")
+    w = encoder.layers[0].get_weights()[0].astype("float64")
+    z = np.tanh(x @ w)
+    expected = 3 * np.mean(((1 - z**2) ** 2) @ (w**2).sum(axis=0))
+    np.testing.assert_allclose(float(model.penalty(x)), expected, rtol=1e-5)
+
+
+def test_contraction_makes_the_code_steadier(images):
+    steadiness = []
+    for weight in (0.0, 0.1):
+        keras.utils.set_random_seed(0)
+        model = models.ContractiveAutoencoder(*parts(), weight=weight)
+        model.compile(keras.optimizers.Adam(0.003), "mse")
+        model.fit(images, epochs=10, batch_size=64, verbose=0)
+        noise = 0.05 * np.random.default_rng(0).normal(size=images.shape).astype("float32")
+        steadiness.append(np.square(model.encode(images + noise) - model.encode(images)).mean())
+    assert steadiness[1] < 0.5 * steadiness[0]
+
+
+def test_denoising_sees_damage_in_training_and_is_scored_on_the_clean_input(images):
+    model = compiled("denoising")
+    clean = ((model.reconstruct(images) - images) ** 2).mean()
+    np.testing.assert_allclose(model.evaluate(images, verbose=0), clean, rtol=1e-5)
+    assert not np.array_equal(model(images, training=True), model(images, training=False))
+
+
+# --- variational -----------------------------------------------------------------------------------------------------
+
+
+def by_hand(model, x):
+    """Means, log-variances and the divergence per sample, from the encoder's raw output."""
+    both = np.asarray(model.encoder(x), "float64")
+    mean, log_variance = both[:, :8], both[:, 8:]
+    return mean, log_variance, 0.5 * (mean**2 + np.exp(log_variance) - 1 - log_variance).sum(axis=1)
+
+
+def test_the_loss_is_the_negative_bound_with_the_beta_of_the_formula(images):
+    keras.utils.set_random_seed(0)
+    both = parts(outputs=16)
+    logs = {}
+    for beta in (0.0, 1.0, 4.0):
+        model = models.VariationalAutoencoder(*both, beta=beta, seed=3)  # the same weights and the same noise
+        model.compile("adam")
+        logs[beta] = model.evaluate(images, verbose=0, return_dict=True, batch_size=256)
+    kl = by_hand(model, images)[2].mean()
+    for beta, log in logs.items():
+        np.testing.assert_allclose(log["kl"], kl, rtol=1e-4)  # a sum over units, a mean over samples: nats per sample
+        np.testing.assert_allclose(log["loss"], -log["log_likelihood"] + beta * kl, rtol=1e-5)
+
+
+def test_elbo_is_the_expected_log_likelihood_less_the_divergence(images):
+    model = compiled("variational")
+    x = images[:3]
+    mean, log_variance, kl = by_hand(model, x)
+    noise = np.random.default_rng(0).normal(size=(4000, 3, 8))
+    z = mean + np.exp(log_variance / 2) * noise
+    p = model.decode(z.reshape(-1, 8).astype("float32")).reshape(4000, 3, 784).astype("float64")
+    flat = x.reshape(3, 784)
+    samples = (flat * np.log(p) + (1 - flat) * np.log(1 - p)).sum(axis=-1)
+    standard_error = samples.std(axis=0) / np.sqrt(4000)
+    elbo = model.elbo(x, n_samples=4000, seed=1)
+    assert (np.abs(elbo - (samples.mean(axis=0) - kl)) < 5 * standard_error + 1e-3).all()
+    np.testing.assert_array_equal(model.elbo(x, 10, seed=1), model.elbo(x, 10, seed=1))
+
+
+def test_more_importance_samples_never_lower_the_bound(images):
+    model = compiled("variational")
+    model.fit(images, epochs=5, batch_size=64, verbose=0)
+    elbo = model.elbo(images, n_samples=50).mean()
+    five, fifty = (model.log_likelihood(images, n).mean() for n in (5, 50))
+    assert elbo < five < fifty
+
+
+def test_log_likelihood_is_exact_where_it_can_be_computed():
+    """A linear Gaussian model: p(x) is Gaussian, and importance sampling must find it."""
+    rng = np.random.default_rng(0)
+    w = rng.normal(size=(2, 3)).astype("float32")
+    decoder = keras.Sequential([keras.Input((2,)), layers.Dense(3, use_bias=False)])
+    decoder.set_weights([w])
+    encoder = keras.Sequential([keras.Input((3,)), layers.Dense(4)])
+    precision = np.eye(2) + w @ w.T / 0.5**2
+    covariance = np.linalg.inv(precision)
+    encoder.set_weights([
+        np.concatenate([w.T / 0.5**2 @ covariance, np.zeros((3, 2))], axis=1),
+        np.concatenate([np.zeros(2), np.log(np.diag(covariance)) + 0.5]),
+    ])  # fmt: skip
+    model = models.VariationalAutoencoder(encoder, decoder, likelihood="gaussian", scale=0.5)
+    x = rng.normal(size=(20, 3)).astype("float32")
+    exact = scipy.stats.multivariate_normal(np.zeros(3), w.T @ w + 0.25 * np.eye(3)).logpdf(x)
+    np.testing.assert_allclose(model.log_likelihood(x, n_samples=20_000, seed=0), exact, atol=0.05)
+    assert (model.elbo(x, 2000) < exact).all()
+
+
+def test_free_bits_are_spent_without_paying(images):
+    keras.utils.set_random_seed(0)
+    both = parts(outputs=16)
+    free, paid = (models.VariationalAutoencoder(*both, free_bits=bits, seed=0) for bits in (100.0, 0.0))
+    losses_ = []
+    for model in (free, paid):
+        model.compile("adam")
+        losses_.append(model.evaluate(images, verbose=0, return_dict=True, batch_size=256))
+    np.testing.assert_allclose(losses_[0]["loss"], -losses_[0]["log_likelihood"] + 100 * 8, rtol=1e-5)
+    assert losses_[0]["kl"] == losses_[1]["kl"]
+
+
+def test_annealing_raises_beta_in_even_steps_and_leaves_it_at_its_own_value(images):
+    model = compiled("variational")
+    seen = []
+    watch = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: seen.append(float(model.beta.numpy())))
+    model.fit(images, epochs=5, verbose=0, callbacks=[training.BetaAnnealing(4), watch])
+    np.testing.assert_allclose(seen, [0, 0.125, 0.25, 0.375, 0.5])
+    assert float(model.beta.numpy()) == 0.5
+
+
+def test_samples_come_from_the_prior_and_follow_the_seed(images):
+    model = compiled("variational")
+    first, same, other = (model.sample(6, seed=seed) for seed in (0, 0, 1))
+    assert first.shape == (6, *SHAPE) and first.min() >= 0 and first.max() <= 1
+    np.testing.assert_array_equal(first, same)
+    assert not np.array_equal(first, other)
+
+
+def test_encode_distribution_agrees_with_encode(images):
+    model = compiled("variational")
+    mean, log_variance = model.encode_distribution(images)
+    np.testing.assert_allclose(mean, model.encode(images), atol=1e-6)
+    expected = losses.gaussian_kl(*by_hand(model, images)[:2])
+    np.testing.assert_allclose(losses.gaussian_kl(mean, log_variance), expected, rtol=1e-3, atol=1e-5)
+
+
+# --- replicas --------------------------------------------------------------------------------------------------------
+
+
+def test_two_replicas_equal_one_on_the_same_global_batches():
+    """20 steps in a process of its own, since logical devices must be set up before TensorFlow starts."""
+    script = textwrap.dedent(
+        """
+        import tfae
+        import keras, numpy as np, tensorflow as tf
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+        from test_variants import VARIANTS, models
+        from tfae.models import Autoencoder
+        from test_variants import parts
+
+        x = np.random.default_rng(0).random((160, 28, 28, 1)).astype("float32")
+        names = {
+            "plain": lambda: Autoencoder(*parts()),
+            "l1": VARIANTS["l1"], "kl": VARIANTS["kl"], "k-sparse": VARIANTS["k-sparse"],
+            "contractive": VARIANTS["contractive"],
+            "denoising": lambda: models.DenoisingAutoencoder(*parts(), level=0.0),
+            "variational": lambda: still(models.VariationalAutoencoder(*parts(outputs=16))),
+        }
+
+        def still(model):  # the noise fixed, at nothing: replicas draw different noise by design
+            model.sampling.call = lambda mean, log_variance: mean
+            return model
+
+        def train(build, strategy):
+            keras.utils.set_random_seed(0)
+            with strategy.scope():
+                model = build()
+                loss = {} if isinstance(model, models.VariationalAutoencoder) else {"loss": "mse"}
+                model.compile(keras.optimizers.SGD(0.05 if loss else 1e-4), **loss)  # the bound is hundreds of nats
+            history = model.fit(x, epochs=10, batch_size=80, shuffle=False, verbose=0, validation_data=x[:80])
+            return model.get_weights(), history.history["loss"]
+
+        replicas = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])  # TensorFlow confuses the exchanges of several
+        for name, build in names.items():
+            one, loss = train(build, tf.distribute.get_strategy())
+            two, losses = train(build, replicas)
+            gap = max(np.abs(a - b).max() for a, b in zip(one, two))
+            print(name, "weights", gap, "loss", np.abs(np.subtract(loss, losses)).max() / loss[0])
+            assert gap < 1e-5 and np.allclose(loss, losses, rtol=1e-5), name
+        """
+    )
+    here = Path(__file__).parent
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(here), str(here.parent)])}
+    run = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr[-2000:]
+
+
+# --- bad input -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: models.SparseAutoencoder(*parts(), penalty="l2"), "unknown penalty 'l2'; the known ones are l1, kl"),
+        (lambda: models.SparseAutoencoder(*parts(), weight=-1), r"weight is -1; it must be a number in \[0, inf\]"),
+        (lambda: models.SparseAutoencoder(*parts(), rho=0), r"rho is 0; it must be a number in \(0, 1\)"),
+        (lambda: models.SparseAutoencoder(*parts(), rho=1.0), r"rho is 1\.0"),
+        (lambda: models.KSparseAutoencoder(*parts(), k=0), "k is 0"),
+        (lambda: models.ContractiveAutoencoder(*parts(), weight=float("nan")), "weight is nan"),
+        (lambda: models.DenoisingAutoencoder(*parts(), corruption="blur"), "unknown corruption 'blur'"),
+        (lambda: models.VariationalAutoencoder(*parts(), beta=-1), "beta is -1"),
+        (lambda: models.VariationalAutoencoder(*parts(), likelihood="poisson"), "unknown likelihood 'poisson'"),
+        (lambda: models.VariationalAutoencoder(*parts(), scale=0), "scale is 0"),
+        (lambda: models.VariationalAutoencoder(*parts(), beta=2, importance_samples=5), "knows neither"),
+        (lambda: training.BetaAnnealing(0), "epochs is 0"),
+    ],
+)
+def test_a_variant_says_what_is_wrong(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()
+
+
+def test_data_that_a_variant_cannot_take_are_refused_before_training(images):
+    with pytest.raises(ValueError, match="k is 9 and there are 8 units"):
+        models.KSparseAutoencoder(*parts(), k=9).encode(images)
+    linear = models.SparseAutoencoder(*parts(), penalty="kl")
+    linear.compile("adam", "mse")
+    with pytest.raises(ValueError, match="End the encoder with a sigmoid"):
+        linear.fit(images, verbose=0)
+    with pytest.raises(ValueError, match=r"targets in \[0, 1\]"):
+        compiled("variational").fit(images * 2, verbose=0)
+    with_loss = models.VariationalAutoencoder(*parts(outputs=16))
+    with_loss.compile("adam", "mse")
+    with pytest.raises(ValueError, match="the loss is 'mse'; this model has its own"):
+        with_loss.fit(images, verbose=0)
+    odd = models.VariationalAutoencoder(*parts(outputs=7))
+    with pytest.raises(ValueError, match="returns 7 numbers per sample; it must return an even number"):
+        odd.encode(images)

@@ -1,0 +1,125 @@
+"""Layers that autoencoders need and Keras lacks (chapters 04 and 05); each works in any Keras model."""
+
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+from tfae.checks import check_number, check_seed, check_size
+
+CORRUPTIONS = ("gaussian", "masking", "salt_and_pepper")
+
+
+@keras.saving.register_keras_serializable("tfae")
+class Corrupt(keras.Layer):
+    """Damage the input in training, and pass it on untouched otherwise.
+
+    Parameters
+    ----------
+    kind : str
+        ``"gaussian"`` adds noise of standard deviation `level`; ``"masking"`` sets a fraction `level` of the features
+        to 0; ``"salt_and_pepper"`` sets a fraction `level` to 0 or 1, each half of the time.
+    level : float
+        In [0, 1] for the fractions, at least 0 for the standard deviation.
+    seed : int, optional
+        Fixes the noise. Without it the noise follows ``keras.utils.set_random_seed``.
+
+    Raises
+    ------
+    ValueError
+        If `kind` is not known or `level` is out of range.
+
+    Examples
+    --------
+    >>> Corrupt("masking", 0.25, seed=0)(x, training=True)  # to damage test images on purpose  # doctest: +SKIP
+    """
+
+    def __init__(self, kind: str = "gaussian", level: float = 0.3, seed: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if kind not in CORRUPTIONS:
+            raise ValueError(f"unknown corruption {kind!r}; the known ones are {', '.join(CORRUPTIONS)}")
+        self.kind, self.seed = kind, None if seed is None else check_seed(seed)
+        self.level = check_number(level, "level", 0, math.inf if kind == "gaussian" else 1)
+        self.seed_generator = keras.random.SeedGenerator(self.seed)
+        self.built = True
+
+    def call(self, x: Any, training: bool | None = None) -> Any:
+        if not training:
+            return x
+        shape = ops.shape(x)
+        if self.kind == "gaussian":
+            return x + self.level * keras.random.normal(shape, dtype=x.dtype, seed=self.seed_generator)
+        u = keras.random.uniform(shape, dtype=x.dtype, seed=self.seed_generator)
+        if self.kind == "masking":
+            return ops.where(u < self.level, 0.0, x)
+        return ops.where(u < self.level / 2, 0.0, ops.where(u < self.level, 1.0, x))
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"kind": self.kind, "level": self.level, "seed": self.seed}
+
+
+@keras.saving.register_keras_serializable("tfae")
+class TopK(keras.Layer):
+    """Keep the `k` largest units of each sample and set the others to 0 [1]_.
+
+    Parameters
+    ----------
+    k : int
+        Between 1 and the number of units.
+
+    Raises
+    ------
+    ValueError
+        If `k` is not a whole number of at least 1, or larger than the number of units.
+
+    References
+    ----------
+    .. [1] A. Makhzani and B. Frey, "k-sparse autoencoders", arXiv:1312.5663.
+    """
+
+    def __init__(self, k: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.k = check_size(k, "k")
+
+    def build(self, input_shape: tuple[int, ...]) -> None:
+        if self.k > input_shape[-1]:
+            raise ValueError(f"k is {self.k} and there are {input_shape[-1]} units; k must not be larger")
+        self.built = True
+
+    def call(self, z: Any) -> Any:
+        _, kept = ops.top_k(z, self.k)  # (n, k) positions; ties go to the first, so that exactly k are kept
+        return z * ops.sum(ops.one_hot(kept, z.shape[-1], dtype=z.dtype), axis=-2)
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"k": self.k}
+
+
+@keras.saving.register_keras_serializable("tfae")
+class Sampling(keras.Layer):
+    """Draw z = mean + standard deviation · noise, through which gradients pass to both [1]_.
+
+    Called with the mean and the log-variance, each of shape ``(n, units)``.
+
+    Parameters
+    ----------
+    seed : int, optional
+        Fixes the noise. Without it the noise follows ``keras.utils.set_random_seed``.
+
+    References
+    ----------
+    .. [1] D. P. Kingma and M. Welling, "Auto-encoding variational Bayes", arXiv:1312.6114.
+    """
+
+    def __init__(self, seed: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.seed = None if seed is None else check_seed(seed)
+        self.seed_generator = keras.random.SeedGenerator(self.seed)
+        self.built = True
+
+    def call(self, mean: Any, log_variance: Any) -> Any:
+        noise = keras.random.normal(ops.shape(mean), dtype=mean.dtype, seed=self.seed_generator)
+        return mean + ops.exp(0.5 * log_variance) * noise
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"seed": self.seed}
