@@ -33,7 +33,7 @@ $(TESTED): .venv/installed $(SOURCES)
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c "import sys; sys.exit('Python 3.11 or newer is needed, this is ' + sys.version.split()[0] + '. Say which one to use: make course PYTHON=python3.12') if sys.version_info < (3, 11) else None"
 	@echo "setting up .venv (once; two to five minutes, most of it TensorFlow's 600 MB)"
-	@$(PYTHON) -m venv .venv
+	@$(PYTHON) -m venv $$(test -f $@ || echo --clear) .venv  # what a failed attempt left is not built upon
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[course,test]"
 	@touch $@
 
