@@ -25,6 +25,7 @@ def parts(code_size=8, outputs=None, code_activation="linear"):
 
 VARIANTS = {
     "denoising": lambda: models.DenoisingAutoencoder(*parts(), corruption="masking", level=0.3, seed=0),
+    "tied": lambda: models.TiedAutoencoder(parts()[0]),
     "k-sparse": lambda: models.KSparseAutoencoder(*parts(), k=3),
     "l1": lambda: models.SparseAutoencoder(*parts(), penalty="l1", weight=1e-3),
     "kl": lambda: models.SparseAutoencoder(*parts(code_activation="sigmoid"), penalty="kl", weight=1e-2, rho=0.1),
@@ -137,6 +138,22 @@ def test_denoising_sees_damage_in_training_and_is_scored_on_the_clean_input(imag
     clean = ((model.reconstruct(images) - images) ** 2).mean()
     np.testing.assert_allclose(model.evaluate(images, verbose=0), clean, rtol=1e-5)
     assert not np.array_equal(model(images, training=True), model(images, training=False))
+
+
+# --- tied ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_tied_decoder_is_the_encoder_transposed_with_biases_of_its_own(images):
+    model = compiled("tied")
+    model.fit(images, epochs=1, verbose=0)
+    w1, b1, w2, b2 = model.encoder.get_weights()
+    trained = {id(w) for w in model.trainable_variables}
+    assert len(trained) == len(model.trainable_variables) == 6 and len(model.get_weights()) == 6
+    c1, c2 = (np.asarray(bias) for bias in model.decoder.layers[0].biases)
+    x = images.reshape(len(images), -1).astype("float64")
+    z = np.tanh(x @ w1 + b1) @ w2 + b2
+    expected = 1 / (1 + np.exp(-(np.tanh(z @ w2.T + c2) @ w1.T + c1)))
+    np.testing.assert_allclose(model.reconstruct(images).reshape(len(images), -1), expected, atol=1e-5)
 
 
 # --- variational -----------------------------------------------------------------------------------------------------
@@ -262,7 +279,7 @@ def test_two_replicas_equal_one_on_the_same_global_batches():
         names = {
             "plain": lambda: Autoencoder(*parts()),
             "l1": VARIANTS["l1"], "kl": VARIANTS["kl"], "k-sparse": VARIANTS["k-sparse"],
-            "contractive": VARIANTS["contractive"],
+            "contractive": VARIANTS["contractive"], "tied": VARIANTS["tied"],
             "denoising": lambda: models.DenoisingAutoencoder(*parts(), level=0.0),
             "variational": lambda: still(models.VariationalAutoencoder(*parts(outputs=16))),
         }
@@ -306,6 +323,8 @@ def test_two_replicas_equal_one_on_the_same_global_batches():
         (lambda: models.SparseAutoencoder(*parts(), rho=0), r"rho is 0; it must be a number in \(0, 1\)"),
         (lambda: models.SparseAutoencoder(*parts(), rho=1.0), r"rho is 1\.0"),
         (lambda: models.KSparseAutoencoder(*parts(), k=0), "k is 0"),
+        (lambda: models.TiedAutoencoder(models.conv_encoder(SHAPE, 8)), r"only built Dense layers.*\(Conv2D\)"),
+        (lambda: models.TiedAutoencoder(keras.Sequential([layers.Dense(8)])), "a tied encoder must be a built"),
         (lambda: models.ContractiveAutoencoder(*parts(), weight=float("nan")), "weight is nan"),
         (lambda: models.DenoisingAutoencoder(*parts(), corruption="blur"), "unknown corruption 'blur'"),
         (lambda: models.VariationalAutoencoder(*parts(), beta=-1), "beta is -1"),

@@ -1,6 +1,7 @@
-"""Layers that autoencoders need and Keras lacks (chapters 04 and 05); each works in any Keras model."""
+"""Layers that autoencoders need and Keras lacks (chapters 04 and 05)."""
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -123,3 +124,42 @@ class Sampling(keras.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"seed": self.seed}
+
+
+class TransposedDense(keras.Layer):
+    """Run a stack of dense layers backwards: their kernels transposed, with biases of its own.
+
+    Each layer is followed by the activation of the layer before it in the stack, the last by `activation`.
+
+    Parameters
+    ----------
+    dense : sequence of keras.layers.Dense
+        Built layers, in forward order. Their kernels are shared, not copied.
+    activation : str or callable
+        Of the output.
+
+    Raises
+    ------
+    ValueError
+        If a layer is not a built Dense layer.
+    """
+
+    def __init__(
+        self, dense: Sequence[keras.layers.Dense], activation: str | Callable = "sigmoid", **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        for layer in dense:
+            if not isinstance(layer, keras.layers.Dense) or not layer.built:
+                raise ValueError(
+                    f"only built Dense layers can be transposed, not {layer.name!r} ({type(layer).__name__})"
+                )
+        self.dense = list(dense)
+        self.activation = keras.activations.get(activation)
+        self.biases = [self.add_weight(shape=(layer.kernel.shape[0],), initializer="zeros") for layer in self.dense]
+        self.built = True
+
+    def call(self, z: Any) -> Any:
+        activations = [self.activation, *(layer.activation for layer in self.dense[:-1])]
+        for layer, bias, activation in reversed(list(zip(self.dense, self.biases, activations, strict=True))):
+            z = activation(ops.matmul(z, ops.transpose(layer.kernel)) + bias)
+        return z

@@ -26,7 +26,7 @@ from tfae.checks import (
     compatible,
     shape_text,
 )
-from tfae.layers import Corrupt, Sampling, TopK
+from tfae.layers import Corrupt, Sampling, TopK, TransposedDense
 from tfae.losses import bernoulli_kl, bernoulli_log_likelihood, gaussian_kl, gaussian_log_likelihood
 
 
@@ -139,7 +139,7 @@ class Autoencoder(keras.Model):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Autoencoder":
         deserialize = keras.saving.deserialize_keras_object
-        parts = {name: deserialize(config[name]) for name in ("encoder", "decoder")}
+        parts = {name: deserialize(config[name]) for name in ("encoder", "decoder") if name in config}
         return cls(**(config | parts))
 
     def _sample_shape(self) -> Shape | None:
@@ -198,6 +198,39 @@ class DenoisingAutoencoder(Autoencoder):
     def get_config(self) -> dict[str, Any]:
         corrupt = self.corrupt
         return super().get_config() | {"corruption": corrupt.kind, "level": corrupt.level, "seed": corrupt.seed}
+
+
+@keras.saving.register_keras_serializable("tfae")
+class TiedAutoencoder(Autoencoder):
+    """An autoencoder whose decoder is its encoder transposed: half the weights, and a shorter search (chapter 04).
+
+    Parameters
+    ----------
+    encoder : keras.Sequential
+        Built, of an optional Flatten and Dense layers: what `dense_encoder` makes.
+    output_activation : str or callable
+        Of the reconstruction.
+
+    Raises
+    ------
+    ValueError
+        If the encoder is not built, or holds a layer that has no transpose here; the message names it.
+    """
+
+    def __init__(self, encoder: keras.Sequential, output_activation: str | Callable = "sigmoid", **kwargs: Any) -> None:
+        shape = _input_shape(encoder)
+        if not isinstance(encoder, keras.Sequential) or shape is None:
+            raise ValueError(f"a tied encoder must be a built keras.Sequential, not {encoder!r}; see dense_encoder")
+        dense = [layer for layer in encoder.layers if not isinstance(layer, layers.Flatten)]
+        transposed = TransposedDense(dense, _activation(output_activation))
+        decoder = keras.Sequential([keras.Input(encoder.output_shape[1:]), transposed, layers.Reshape(shape)])
+        super().__init__(encoder, decoder, **kwargs)
+        self.output_activation = output_activation
+
+    def get_config(self) -> dict[str, Any]:
+        activation = keras.activations.serialize(_activation(self.output_activation))
+        encoder = keras.saving.serialize_keras_object(self.encoder)  # the decoder is made from it
+        return keras.Model.get_config(self) | {"encoder": encoder, "output_activation": activation}
 
 
 @keras.saving.register_keras_serializable("tfae")

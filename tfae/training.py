@@ -221,7 +221,8 @@ class Resume(keras.callbacks.Callback):
     Examples
     --------
     >>> run = Resume("runs/dense.npz", seed=0)
-    >>> model.fit(run.batches(x_train, batch_size=128), epochs=10, callbacks=[run])  # doctest: +SKIP
+    >>> batches = run.batches(x_train, batch_size=128)  # doctest: +SKIP
+    >>> model.fit(batches, epochs=10, shuffle=False, callbacks=[run])  # doctest: +SKIP
     """
 
     def __init__(self, path: str | Path, seed: int = 0) -> None:
