@@ -1,10 +1,11 @@
 """How well does a deep autoencoder with a code of 30 reconstruct MNIST?
 
-    TFAE_DATA_DIR=... python benchmarks/deep_autoencoder.py [--epochs 150] [--checkpoint runs/deep.npz]
+    TFAE_DATA_DIR=... python benchmarks/deep_autoencoder.py [--epochs 60] [--checkpoint runs/deep.npz]
 
 The network of Hinton and Salakhutdinov (2006), 784-1000-500-250-30 and back, trained on the 60,000 training images on
 the cross-entropy; the number is the squared error per test image, summed over pixels. They report 3.00 for the network,
 and 13.87 for PCA with 30 components. A run that is interrupted goes on where it was when it is started again.
+The 60 epochs take about eight minutes on two cores.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from sklearn.decomposition import PCA
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=150)
+    parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--checkpoint", default="runs/deep_autoencoder.npz")
     arguments = parser.parse_args()
 
