@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 import scipy.stats
+import tensorflow as tf
 from keras import layers
 
 from tfae import losses, models, training
@@ -260,6 +261,104 @@ def test_encode_distribution_agrees_with_encode(images):
     np.testing.assert_allclose(losses.gaussian_kl(mean, log_variance), expected, rtol=1e-3, atol=1e-5)
 
 
+# --- conditional -----------------------------------------------------------------------------------------------------
+
+LABELS = np.arange(256) % 3
+
+
+def conditional(decoder_inputs=11, n_classes=3, **options):
+    keras.utils.set_random_seed(0)
+    encoder, decoder = parts(outputs=16)[0], parts(code_size=decoder_inputs)[1]
+    model = models.ConditionalVariationalAutoencoder(encoder, decoder, n_classes, **options)
+    model.compile("adam")
+    return model
+
+
+def test_a_conditional_model_trains_validates_and_survives_saving(images, tmp_path):
+    model = conditional(seed=0)
+    validation = (images[:64], LABELS[:64])
+    logs = model.fit(images, LABELS, epochs=3, batch_size=64, verbose=0, validation_data=validation).history
+    assert logs["loss"][-1] < logs["loss"][0] and len(logs["val_loss"]) == 3
+    batches = tf.data.Dataset.from_tensor_slices((images, LABELS)).batch(64)
+    assert np.isfinite(model.evaluate(batches, verbose=0)).all()
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert loaded.n_classes == 3 and loaded.encode(images).shape == (256, 8)
+    reconstruction = model.reconstruct(images, labels=LABELS)
+    np.testing.assert_array_equal(loaded.reconstruct(images, labels=LABELS), reconstruction)
+    np.testing.assert_allclose(model.predict((images, LABELS), verbose=0), reconstruction, atol=1e-6)
+
+
+def test_the_decoder_of_a_conditional_model_sees_the_code_and_the_class(images):
+    model = conditional()
+    z = model.encode(images[:6])
+    joined = np.concatenate([z, np.eye(3, dtype="float32")[[0, 1, 2, 0, 1, 2]]], axis=1)
+    expected = np.asarray(model.decoder(joined))
+    np.testing.assert_allclose(model.decode(z, labels=LABELS[:6]), expected, atol=1e-6)
+    np.testing.assert_allclose(model.reconstruct(images[:6], labels=LABELS[:6]), expected, atol=1e-6)
+    errors = ((expected - images[:6]) ** 2).mean(axis=(1, 2, 3))
+    np.testing.assert_allclose(model.reconstruction_error(images[:6], labels=LABELS[:6]), errors, rtol=1e-5)
+    np.testing.assert_array_equal(model.sample(4, seed=1, labels=2), model.sample(4, seed=1, labels=[2] * 4))
+    assert not np.allclose(model.sample(4, seed=1, labels=2), model.sample(4, seed=1, labels=1))
+
+
+def test_a_conditional_model_that_ignores_the_class_is_the_plain_one(images):
+    model = conditional(seed=3)
+    kernel, *rest = model.decoder.get_weights()
+    model.decoder.set_weights([np.concatenate([kernel[:8], np.zeros((3, 32))]), *rest])
+    decoder = parts()[1]
+    decoder.set_weights([kernel[:8], *rest])
+    plain = models.VariationalAutoencoder(model.encoder, decoder, seed=3)
+    plain.compile("adam")
+    expected = plain.evaluate(images, verbose=0, batch_size=256)
+    np.testing.assert_allclose(model.evaluate(images, LABELS, verbose=0, batch_size=256), expected, rtol=1e-5)
+    for bound in ("elbo", "log_likelihood"):
+        given = getattr(model, bound)(images[:9], 7, labels=LABELS[:9])
+        np.testing.assert_allclose(given, getattr(plain, bound)(images[:9], 7), rtol=1e-5)
+
+
+def test_a_decoder_that_knows_the_class_explains_more(images):
+    classes = np.repeat([0.1, 0.5, 0.9], 100)[:, None] * np.ones(784)
+    x = classes.reshape(-1, *SHAPE).astype("float32")
+    labels = np.repeat([0, 1, 2], 100)
+    model = conditional()
+    model.compile(keras.optimizers.Adam(0.01))
+    model.fit(x, labels, epochs=40, batch_size=50, verbose=0)
+    for label, grey in enumerate((0.1, 0.5, 0.9)):
+        np.testing.assert_allclose(model.sample(20, seed=0, labels=label).mean(), grey, atol=0.05)
+    wrong = model.elbo(x, labels=(labels + 1) % 3).mean()
+    assert model.elbo(x, labels=labels).mean() > wrong + 10
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (None, "labels are missing: give one whole number from 0 to 2 for each of the 256 samples"),
+        (LABELS + 1, "labels go from 1 to 3"),
+        (LABELS - 1, "labels go from -1 to 1"),
+        (LABELS[:9], r"labels have shape \(9,\)"),
+        (LABELS.astype("float32"), "dtype float32"),
+        (np.eye(3)[LABELS], r"labels have shape \(256, 3\)"),
+    ],
+)
+def test_wrong_labels_are_refused_before_training(images, labels, message):
+    model = conditional()
+    before = model.get_weights()
+    for call in (model.fit, model.evaluate):
+        with pytest.raises(ValueError, match=message):
+            call(images, labels, verbose=0)
+    for answer in (model.reconstruct, model.elbo, model.log_likelihood, model.reconstruction_error):
+        with pytest.raises(ValueError, match=message):
+            answer(images, labels=labels)
+    assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
+    with pytest.raises(ValueError, match="labels are missing"):
+        model.fit(tf.data.Dataset.from_tensor_slices(images).batch(64), verbose=0)
+    with pytest.raises(ValueError, match="labels are missing"):
+        model.fit(images, LABELS, validation_data=(images, None), verbose=0)
+    with pytest.raises(ValueError, match="labels are missing"):
+        model.sample(3)
+
+
 # --- replicas --------------------------------------------------------------------------------------------------------
 
 
@@ -271,7 +370,7 @@ def test_two_replicas_equal_one_on_the_same_global_batches():
         import keras, numpy as np, tensorflow as tf
         cpu = tf.config.list_physical_devices("CPU")[0]
         tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-        from test_variants import VARIANTS, models
+        from test_variants import VARIANTS, conditional, models
         from tfae.models import Autoencoder
         from test_variants import parts
 
@@ -282,6 +381,7 @@ def test_two_replicas_equal_one_on_the_same_global_batches():
             "contractive": VARIANTS["contractive"], "tied": VARIANTS["tied"],
             "denoising": lambda: models.DenoisingAutoencoder(*parts(), level=0.0),
             "variational": lambda: still(models.VariationalAutoencoder(*parts(outputs=16))),
+            "conditional": lambda: still(conditional()),
         }
 
         def still(model):  # the noise fixed, at nothing: replicas draw different noise by design
@@ -294,7 +394,10 @@ def test_two_replicas_equal_one_on_the_same_global_batches():
                 model = build()
                 loss = {} if isinstance(model, models.VariationalAutoencoder) else {"loss": "mse"}
                 model.compile(keras.optimizers.SGD(0.05 if loss else 1e-4), **loss)  # the bound is hundreds of nats
-            history = model.fit(x, epochs=10, batch_size=80, shuffle=False, verbose=0, validation_data=x[:80])
+            labels = (np.arange(160) % 3,) if "Conditional" in type(model).__name__ else ()
+            validation = (x[:80], labels[0][:80]) if labels else x[:80]
+            how = dict(epochs=10, batch_size=80, shuffle=False, verbose=0, validation_data=validation)
+            history = model.fit(x, *labels, **how)
             return model.get_weights(), history.history["loss"]
 
         replicas = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])  # TensorFlow confuses the exchanges of several

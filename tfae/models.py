@@ -118,7 +118,7 @@ class Autoencoder(keras.Model):
 
     def reconstruct(self, x: Any, batch_size: int = 1024) -> np.ndarray:
         """Return what the model makes of `x`, in the same shape."""
-        return _in_batches(self, check_samples(x, self._sample_shape()), batch_size)
+        return _in_batches(self, self._samples(x), batch_size)
 
     def reconstruction_error(self, x: Any, batch_size: int = 1024) -> np.ndarray:
         """Return the squared error of each sample, averaged over its features as in Keras's ``mse``; shape ``(n,)``.
@@ -126,11 +126,12 @@ class Autoencoder(keras.Model):
         Multiply by the number of features for the squared distance. Memory is bounded by `batch_size`, not by `x`.
         """
 
-        def error(batch: np.ndarray) -> Any:
-            squares = keras.ops.square(self(batch) - batch)
-            return keras.ops.mean(squares, axis=tuple(range(1, batch.ndim)))
+        def error(batch: Any) -> Any:
+            reconstruction = self(batch)
+            squares = ops.square(reconstruction - keras.tree.flatten(batch)[0])
+            return ops.mean(squares, axis=tuple(range(1, len(reconstruction.shape))))
 
-        return _in_batches(error, check_samples(x, self._sample_shape()), batch_size)
+        return _in_batches(error, self._samples(x), batch_size)
 
     def get_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object
@@ -146,6 +147,10 @@ class Autoencoder(keras.Model):
         """Shape of one sample: from the encoder, else from the first data this model saw, else unknown yet."""
         seen = (self.get_build_config() or {}).get("input_shape")
         return _input_shape(self.encoder) or (tuple(seen[1:]) if seen else None)
+
+    def _samples(self, x: Any) -> Any:
+        """Return what the model is called with, checked."""
+        return check_samples(x, self._sample_shape())
 
     def _check_targets(self, x: Any, y: Any) -> None:
         if not _is_array(x):
@@ -483,7 +488,7 @@ class VariationalAutoencoder(Autoencoder):
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Any:
-        x = ops.convert_to_tensor(x, dtype=self.compute_dtype)
+        x = keras.tree.map_structure(lambda part: ops.convert_to_tensor(part, dtype=self.compute_dtype), x)
         mean, log_variance = self.posterior(x, training=training)
         kl = gaussian_kl(mean, log_variance)  # (n, k)
         if self.importance_samples == 1:
@@ -515,11 +520,15 @@ class VariationalAutoencoder(Autoencoder):
 
     def sample(self, n: int, seed: int | None = None) -> np.ndarray:
         """Return `n` decoded draws from the prior: means of p(x|z), not noisy pixels."""
+        return self.decode(self._prior(n, seed))
+
+    def _prior(self, n: int, seed: int | None) -> np.ndarray:
+        """Return `n` draws of as many standard normal numbers as the decoder takes."""
         shape = _input_shape(self.decoder)
         if shape is None:
             raise ValueError("the decoder has not seen a code yet, so its size is unknown; fit or encode first")
         rng = np.random.default_rng(None if seed is None else check_seed(seed))
-        return self.decode(rng.normal(size=(check_size(n, "n"), *(size or 1 for size in shape))).astype("float32"))
+        return rng.normal(size=(check_size(n, "n"), *(size or 1 for size in shape))).astype("float32")
 
     def elbo(self, x: Any, n_samples: int = 1, seed: int = 0, batch_size: int = 256) -> np.ndarray:
         """Return the evidence lower bound of each sample at beta = 1, in nats, shape ``(n,)``.
@@ -530,10 +539,12 @@ class VariationalAutoencoder(Autoencoder):
         def reduce(log_likelihoods: Any, _: Any) -> Any:
             return ops.mean(log_likelihoods, axis=0)
 
-        x = check_samples(x, self._sample_shape())
-        mean, log_variance = self.encode_distribution(x)
-        kl = np.asarray(ops.sum(gaussian_kl(mean, log_variance), axis=-1))
-        return self._over_samples(x, n_samples, seed, batch_size, reduce) - kl
+        def divergence(batch: Any) -> Any:
+            return ops.sum(gaussian_kl(*self.posterior(batch)), axis=-1)
+
+        x = self._samples(x)
+        expected = self._over_samples(x, n_samples, seed, batch_size, reduce)
+        return expected - _in_batches(divergence, x, batch_size)
 
     def log_likelihood(self, x: Any, n_samples: int = 100, seed: int = 0, batch_size: int = 256) -> np.ndarray:
         """Return the importance-weighted bound on log p(x) of each sample, in nats, shape ``(n,)`` [3]_.
@@ -544,12 +555,11 @@ class VariationalAutoencoder(Autoencoder):
         def reduce(_: Any, log_weights: Any) -> Any:
             return ops.logsumexp(log_weights, axis=0) - math.log(n_samples)
 
-        return self._over_samples(check_samples(x, self._sample_shape()), n_samples, seed, batch_size, reduce)
+        return self._over_samples(self._samples(x), n_samples, seed, batch_size, reduce)
 
-    def _over_samples(self, x: np.ndarray, n_samples: int, seed: int, batch_size: int, reduce: Callable) -> np.ndarray:
+    def _over_samples(self, x: Any, n_samples: int, seed: int, batch_size: int, reduce: Callable) -> np.ndarray:
         """Draw codes for each sample and reduce log p(x|z) and log p(x|z) p(z) / q(z|x), both (n_samples, n)."""
         check_size(n_samples, "n_samples")
-        check_size(batch_size, "batch_size")
         noise = tf.random.Generator.from_seed(check_seed(seed))
         chunk = max(1, 8192 // batch_size)  # codes decoded at once: bounds the memory whatever n_samples is
 
@@ -558,19 +568,18 @@ class VariationalAutoencoder(Autoencoder):
             mean, log_variance = self.posterior(batch, training=False)  # (b, k)
             epsilon = noise.normal((count, tf.shape(mean)[0], mean.shape[1]))
             z = mean + ops.exp(0.5 * log_variance) * epsilon  # (count, b, k)
-            tiled = tf.repeat(batch[None], count, axis=0)
-            flat = tf.reshape(tiled, tf.concat([[-1], tf.shape(batch)[1:]], 0))
-            log_likelihood = self.log_conditional(flat, tf.reshape(z, (-1, mean.shape[1])), training=False)
+            tiled = keras.tree.map_structure(lambda part: tf.tile(part, [count] + [1] * (len(part.shape) - 1)), batch)
+            log_likelihood = self.log_conditional(tiled, tf.reshape(z, (-1, mean.shape[1])), training=False)
             log_likelihood = tf.reshape(log_likelihood, (count, -1))  # (count, b)
             return log_likelihood, log_likelihood + _log_prior_over_posterior(z, mean, log_variance)
 
-        results = []
-        for start in range(0, len(x), batch_size):
-            batch = tf.convert_to_tensor(x[start : start + batch_size], self.compute_dtype)
+        def reduced(batch: Any) -> Any:
+            batch = keras.tree.map_structure(lambda part: tf.convert_to_tensor(part, self.compute_dtype), batch)
             counts = [min(chunk, n_samples - done) for done in range(0, n_samples, chunk)]
             parts = [terms(batch, tf.constant(count)) for count in counts]
-            results.append(np.asarray(reduce(*(ops.concatenate(part) for part in zip(*parts, strict=True)))))
-        return np.concatenate(results)
+            return reduce(*(ops.concatenate(part) for part in zip(*parts, strict=True)))
+
+        return _in_batches(reduced, x, batch_size)
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {
@@ -588,6 +597,121 @@ class VariationalAutoencoder(Autoencoder):
             raise ValueError(f"the loss is {self.loss!r}; this model has its own, the negative bound: compile without")
         if self.likelihood == "bernoulli" and _is_array(x):
             check_unit_range(np.asarray(x))
+
+
+@keras.saving.register_keras_serializable("tfae")
+class ConditionalVariationalAutoencoder(VariationalAutoencoder):
+    r"""A variational autoencoder whose decoder is told the class, so that a class can be asked for (chapter 05) [1]_.
+
+    It maximises :math:`E_{q(z|x)}[\log p(x|z, y)] - \beta \, KL(q(z|x) \| N(0, 1))`, a lower bound on
+    :math:`\log p(x|y)`. What the class says need not stand in the code, which is left to say the rest: the style.
+
+    ``fit(x, labels)`` takes integer labels where other autoencoders take targets, and ``validation_data`` is
+    ``(x, labels)``. A direct call, and ``predict``, take the pair ``(x, labels)``; the methods take ``labels=``.
+
+    Parameters
+    ----------
+    encoder : keras.Layer
+        As in `VariationalAutoencoder`. It sees the sample alone, so that unlabelled samples can be encoded.
+    decoder : keras.Layer
+        Maps ``(n, k + n_classes)`` numbers, the code and then the class as one-hot, to the shape of the samples.
+    n_classes : int
+        Labels are whole numbers from 0 to ``n_classes - 1``.
+    **options
+        As in `VariationalAutoencoder`.
+
+    Raises
+    ------
+    ValueError
+        If labels are missing, not whole numbers, out of range or not as many as the samples; and as in
+        `VariationalAutoencoder`.
+
+    References
+    ----------
+    .. [1] K. Sohn, H. Lee and X. Yan, "Learning structured output representation using deep conditional generative
+       models", NeurIPS 2015.
+    """
+
+    def __init__(self, encoder: keras.Layer, decoder: keras.Layer, n_classes: int, **options: Any) -> None:
+        super().__init__(encoder, decoder, **options)
+        self.n_classes = check_size(n_classes, "n_classes")
+
+    # The pair (x, labels) takes the place of x.
+
+    def posterior(self, x: Any, training: bool | None = None) -> tuple[Any, Any]:
+        return super().posterior(x[0] if isinstance(x, tuple | list) else x, training)
+
+    def log_conditional(self, x: Any, z: Any, training: bool | None = None) -> Any:
+        return super().log_conditional(x[0], self._join(z, x[1]), training)
+
+    def call(self, x: Any, training: bool | None = None) -> Any:
+        return self.decoder(self._join(self.code(x, training=training), x[1]), training=training)
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        return super().train_step(_paired(data))
+
+    def test_step(self, data: Any) -> dict[str, Any]:
+        return super().test_step(_paired(data))
+
+    def _join(self, z: Any, labels: Any) -> Any:
+        return ops.concatenate([z, ops.one_hot(ops.cast(labels, "int32"), self.n_classes, dtype=z.dtype)], axis=-1)
+
+    # Answers.
+
+    def decode(self, z: Any, batch_size: int = 1024, labels: Any = None) -> np.ndarray:
+        shape = _input_shape(self.decoder)
+        size = shape[0] - self.n_classes if shape and shape[0] else None
+        z = check_samples(z, (size,), "z")
+        joined = np.asarray(self._join(ops.convert_to_tensor(z, self.compute_dtype), self._labels(labels, len(z))))
+        return super().decode(joined, batch_size)
+
+    def reconstruct(self, x: Any, batch_size: int = 1024, labels: Any = None) -> np.ndarray:
+        return super().reconstruct((x, labels), batch_size)
+
+    def reconstruction_error(self, x: Any, batch_size: int = 1024, labels: Any = None) -> np.ndarray:
+        return super().reconstruction_error((x, labels), batch_size)
+
+    def sample(self, n: int, seed: int | None = None, labels: Any = None) -> np.ndarray:
+        """Return `n` decoded draws from the prior; `labels` is one class for all of them, or one for each."""
+        return self.decode(self._prior(n, seed)[:, : -self.n_classes], labels=labels)
+
+    def elbo(self, x: Any, n_samples: int = 1, seed: int = 0, batch_size: int = 256, labels: Any = None) -> np.ndarray:
+        return super().elbo((x, labels), n_samples, seed, batch_size)
+
+    def log_likelihood(
+        self, x: Any, n_samples: int = 100, seed: int = 0, batch_size: int = 256, labels: Any = None
+    ) -> np.ndarray:
+        return super().log_likelihood((x, labels), n_samples, seed, batch_size)
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"n_classes": self.n_classes}
+
+    def _sample_shape(self) -> Shape | None:
+        return _input_shape(self.encoder)
+
+    def _samples(self, x: Any) -> Any:
+        samples = check_samples(x[0], self._sample_shape())
+        return samples, self._labels(x[1], len(samples))
+
+    def _labels(self, labels: Any, n: int) -> np.ndarray:
+        accepted = f"give one whole number from 0 to {self.n_classes - 1} for each of the {n} samples"
+        if labels is None:
+            raise ValueError(f"labels are missing: {accepted}, fit(x, labels) or labels=...")
+        labels = np.asarray(labels)
+        if labels.ndim == 0:
+            labels = np.full(n, labels)
+        if labels.shape != (n,) or labels.dtype.kind not in "iu":
+            raise ValueError(f"labels have shape {labels.shape} and dtype {labels.dtype}; {accepted}")
+        if labels.min() < 0 or labels.max() >= self.n_classes:
+            raise ValueError(f"labels go from {labels.min()} to {labels.max()}; {accepted}")
+        return labels.astype("int32")
+
+    def _check_targets(self, x: Any, y: Any) -> None:
+        super()._check_targets(x, None)
+        if _is_array(x):
+            pair = self._samples((x, y))
+            if not self.built:
+                self(tuple(part[:1] for part in pair))  # Keras cannot build it from x alone
 
 
 # --- builders --------------------------------------------------------------------------------------------------------
@@ -857,6 +981,14 @@ def _mean_over_replicas(value: Any) -> Any:
     return value + tf.stop_gradient(mean - value)
 
 
+def _paired(data: Any) -> tuple:
+    """Make (x, labels) the input of a training or test step."""
+    x, labels, weight = keras.utils.unpack_x_y_sample_weight(data)
+    if labels is None:
+        raise ValueError("labels are missing: give fit(x, labels), or a dataset of pairs (x, labels)")
+    return (x, labels), None, weight
+
+
 def _is_cross_entropy(loss: Any) -> bool:
     if isinstance(loss, str):
         loss = keras.losses.get(loss)
@@ -873,7 +1005,12 @@ def _input_shape(part: keras.Layer) -> Shape | None:
     return tuple(shape[1:]) if isinstance(shape, tuple) and shape and not isinstance(shape[0], tuple) else None
 
 
-def _in_batches(function: Callable, x: np.ndarray, batch_size: int) -> np.ndarray:
+def _in_batches(function: Callable, x: Any, batch_size: int) -> np.ndarray:
+    """Apply `function` to `batch_size` rows at a time of an array, or of each array of a tuple."""
     check_size(batch_size, "batch_size")
-    starts = range(0, len(x), batch_size)
-    return np.concatenate([np.asarray(function(x[start : start + batch_size])) for start in starts])
+
+    def rows(start: int) -> Any:
+        return keras.tree.map_structure(lambda part: part[start : start + batch_size], x)
+
+    n = len(keras.tree.flatten(x)[0])
+    return np.concatenate([np.asarray(function(rows(start))) for start in range(0, n, batch_size)])
