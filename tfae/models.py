@@ -5,9 +5,9 @@
 >>> history = autoencoder.fit(x_train, epochs=10)  # doctest: +SKIP
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from itertools import repeat
 from typing import Any
 
 import keras
@@ -560,26 +560,27 @@ class VariationalAutoencoder(Autoencoder):
     def _over_samples(self, x: Any, n_samples: int, seed: int, batch_size: int, reduce: Callable) -> np.ndarray:
         """Draw codes for each sample and reduce log p(x|z) and log p(x|z) p(z) / q(z|x), both (n_samples, n)."""
         check_size(n_samples, "n_samples")
-        noise = tf.random.Generator.from_seed(check_seed(seed))
+        check_seed(seed)
         chunk = max(1, 8192 // batch_size)  # codes decoded at once: bounds the memory whatever n_samples is
-
-        @tf.function(reduce_retracing=True)
-        def terms(batch: Any, count: Any) -> tuple[Any, Any]:
-            mean, log_variance = self.posterior(batch, training=False)  # (b, k)
-            epsilon = noise.normal((count, tf.shape(mean)[0], mean.shape[1]))
-            z = mean + ops.exp(0.5 * log_variance) * epsilon  # (count, b, k)
-            tiled = keras.tree.map_structure(lambda part: tf.tile(part, [count] + [1] * (len(part.shape) - 1)), batch)
-            log_likelihood = self.log_conditional(tiled, tf.reshape(z, (-1, mean.shape[1])), training=False)
-            log_likelihood = tf.reshape(log_likelihood, (count, -1))  # (count, b)
-            return log_likelihood, log_likelihood + _log_prior_over_posterior(z, mean, log_variance)
+        starts = itertools.count()
 
         def reduced(batch: Any) -> Any:
             batch = keras.tree.map_structure(lambda part: tf.convert_to_tensor(part, self.compute_dtype), batch)
             counts = [min(chunk, n_samples - done) for done in range(0, n_samples, chunk)]
-            parts = [terms(batch, tf.constant(count)) for count in counts]
+            parts = [self._terms(batch, tf.constant(count), tf.constant([seed, next(starts)])) for count in counts]
             return reduce(*(ops.concatenate(part) for part in zip(*parts, strict=True)))
 
         return _in_batches(reduced, x, batch_size)
+
+    @tf.function(reduce_retracing=True)
+    def _terms(self, batch: Any, count: Any, seed: Any) -> tuple[Any, Any]:
+        mean, log_variance = self.posterior(batch, training=False)  # (b, k)
+        epsilon = tf.random.stateless_normal((count, tf.shape(mean)[0], mean.shape[1]), seed)
+        z = mean + ops.exp(0.5 * log_variance) * epsilon  # (count, b, k)
+        tiled = keras.tree.map_structure(lambda part: tf.tile(part, [count] + [1] * (len(part.shape) - 1)), batch)
+        log_likelihood = self.log_conditional(tiled, tf.reshape(z, (-1, mean.shape[1])), training=False)
+        log_likelihood = tf.reshape(log_likelihood, (count, -1))  # (count, b)
+        return log_likelihood, log_likelihood + _log_prior_over_posterior(z, mean, log_variance)
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {
@@ -947,8 +948,8 @@ def _initializers(seed: int | np.random.Generator | None) -> Iterator[keras.Init
     """Give each layer a seed of its own: one seed for all would start layers of equal shape with equal weights."""
     rng = _generator(seed)
     if rng is None:
-        return (keras.initializers.GlorotUniform() for _ in repeat(None))
-    return (keras.initializers.GlorotUniform(int(rng.integers(2**31))) for _ in repeat(None))
+        return (keras.initializers.GlorotUniform() for _ in itertools.repeat(None))
+    return (keras.initializers.GlorotUniform(int(rng.integers(2**31))) for _ in itertools.repeat(None))
 
 
 def _activation(activation: str | Callable) -> Callable:

@@ -1,0 +1,100 @@
+"""Layers are seen at work in every form a model can have."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+from tfae import hooks
+
+X = np.random.default_rng(0).normal(size=(5, 4)).astype("float32")
+
+
+def sequential():
+    return keras.Sequential([keras.Input((4,)), layers.Dense(3, "relu", name="hidden"), layers.Dense(2, name="out")])
+
+
+def functional():
+    x = keras.Input((4,))
+    return keras.Model(x, layers.Dense(2, name="out")(layers.Dense(3, "relu", name="hidden")(x)))
+
+
+def nested():
+    return keras.Sequential([keras.Input((4,)), sequential()])
+
+
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.parts = [layers.Dense(3, "relu", name="hidden"), layers.Dense(2, name="out")]
+
+    def call(self, x):
+        return self.parts[1](self.parts[0](x))
+
+
+FORMS = {"sequential": sequential, "functional": functional, "nested": nested, "subclassed": Subclassed}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_shows_the_same_layers_and_the_tensors_between_them(form):
+    model = FORMS[form]()
+    with hooks.recording() as calls:
+        outputs = model(X)
+    leaves = [call for call in calls if call.is_leaf]
+    assert [call.layer.name for call in leaves] == ["hidden", "out"]
+    hidden, out = leaves
+    w, b = hidden.layer.get_weights()
+    np.testing.assert_allclose(hidden.output, np.maximum(X @ w + b, 0), rtol=1e-5, atol=1e-6)
+    assert out.inputs[0] is hidden.output and out.output is outputs
+    assert calls[-1].layer is model and not calls[-1].is_leaf
+
+
+def test_recording_ends_with_the_block_even_after_an_error():
+    before = keras.Operation.__call__
+    with pytest.raises(ValueError, match="incompatible"), hooks.recording() as calls:
+        sequential()(X[:, :3])
+    assert keras.Operation.__call__ is before
+    sequential()(X)
+    assert calls == []
+
+
+def test_a_tape_differentiates_with_respect_to_what_was_recorded():
+    model = Subclassed()
+    with tf.GradientTape() as tape, hooks.recording() as calls:
+        x = tf.constant(X)
+        tape.watch(x)
+        outputs = model(x)
+    gradient = tape.gradient(outputs, hooks.find_call(calls, "hidden").output)
+    np.testing.assert_allclose(gradient, np.ones((5, 2)) @ model.parts[1].get_weights()[0].T, rtol=1e-5)
+
+
+def test_an_operation_of_a_functional_graph_is_seen_too():
+    x = keras.Input((4,))
+    model = keras.Model(x, keras.ops.relu(layers.Dense(3)(x)) + 1)
+    with hooks.recording() as calls:
+        model(X)
+    assert [type(call.layer).__name__ for call in calls if call.is_leaf] == ["Dense", "Relu", "Add"]
+
+
+def test_a_layer_is_found_by_name_or_by_itself():
+    model = nested()
+    with hooks.recording() as calls:
+        model(X)
+    assert hooks.find_call(calls, "hidden") is hooks.find_call(calls, model.layers[0].layers[0])
+    with pytest.raises(ValueError, match="no layer 'middle' was called; the layers of this model are: hidden, out"):
+        hooks.find_call(calls, "middle")
+    with pytest.raises(ValueError, match="no layer 'stranger' was called"):
+        hooks.find_call(calls, layers.Dense(3, name="stranger"))
+
+
+def test_a_name_or_a_call_that_is_not_unique_is_refused():
+    shared = layers.Dense(4, name="shared")
+    twice = keras.Sequential([keras.Input((4,)), layers.Dense(4, name="one"), layers.Dense(4, name="two")])
+    with hooks.recording() as calls:
+        shared(shared(X))
+        layers.Dense(4, name="one")(twice(X))
+    with pytest.raises(ValueError, match="layer 'shared' is called 2 times"):
+        hooks.find_call(calls, "shared")
+    with pytest.raises(ValueError, match="2 layers are called 'one'; give the layer itself"):
+        hooks.find_call(calls, "one")
