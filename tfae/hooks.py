@@ -16,11 +16,12 @@ import tensorflow as tf
 
 @dataclass(frozen=True, eq=False)
 class LayerCall:
-    """One call of a layer: the tensors it took and returned, and whether it called other layers to do so."""
+    """One call of a layer: the tensors it took and returned, its activation, and whether it called no other layer."""
 
     layer: keras.Operation
     inputs: tuple[Any, ...]
     output: Any
+    activation: Any
     is_leaf: bool
 
 
@@ -54,7 +55,7 @@ def recording() -> Iterator[list[LayerCall]]:
             output = original(self, *args, **kwargs)
         finally:
             start = began.pop()
-        calls.append(LayerCall(self, args, output, is_leaf=len(calls) == start))
+        calls.append(LayerCall(self, args, output, getattr(self, "activation", None), is_leaf=len(calls) == start))
         return output
 
     keras.Operation.__call__ = watched

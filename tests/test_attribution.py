@@ -1,0 +1,378 @@
+"""Attributions against captum's, closed forms, and the same network written in four ways."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+from tfae import attribution, models, targets
+
+GOLDEN = np.load(Path(__file__).parent / "golden" / "attribution.npz")
+METHODS = {
+    "gradient": attribution.gradient,
+    "gradient_x_input": attribution.gradient_x_input,
+    "integrated_gradients": lambda target, x: attribution.integrated_gradients(target, x, steps=32),
+    "guided_backprop": attribution.guided_backprop,
+    "deconvnet": attribution.deconvnet,
+    "occlusion": lambda target, x: attribution.occlusion(
+        target, x, *((3, 2) if x.ndim == 4 else (1, 1)), batch_size=10
+    ),
+    "lrp_epsilon": lambda target, x: attribution.lrp(target, x, epsilon=1e-9),
+    "lrp_z+": lambda target, x: attribution.lrp(target, x, rule="z+", epsilon=1e-9),
+    "grad_cam": attribution.grad_cam,
+}
+
+
+def stack(net):
+    """Fresh layers of one of the golden networks; the activations stand inside the layers."""
+    if net == "dense":
+        return [layers.Dense(5, "relu"), layers.Dense(4, "relu"), layers.Dense(3)]
+    convolutions = [
+        layers.Conv2D(3, 3, activation="relu"),
+        layers.MaxPooling2D(),
+        layers.Conv2D(4, 2, activation="relu"),
+    ]
+    return [*convolutions, layers.Flatten(), layers.Dense(3)]
+
+
+def apart(net):
+    """Return the same with every activation a layer of its own."""
+    parts = []
+    for layer in stack(net):
+        if getattr(layer, "activation", None) is keras.activations.relu:
+            config = layer.get_config() | {"activation": "linear"}
+            parts += [type(layer).from_config(config), layers.ReLU()]
+        else:
+            parts.append(layer)
+    return parts
+
+
+class Subclassed(keras.Model):
+    def __init__(self, parts):
+        super().__init__()
+        self.parts = parts
+
+    def call(self, x):
+        for part in self.parts:
+            x = part(x)
+        return x
+
+
+def functional(net, shape):
+    x = keras.Input(shape)
+    h = x
+    for layer in apart(net):
+        h = layer(h)
+    return keras.Model(x, h)
+
+
+FORMS = {
+    "sequential": lambda net, shape: keras.Sequential([keras.Input(shape), *stack(net)]),
+    "functional": functional,
+    "nested": lambda net, shape: keras.Sequential(
+        [keras.Sequential(apart(net)[:3]), keras.Sequential([keras.Sequential(apart(net)[3:])])]
+    ),
+    "subclassed": lambda net, shape: Subclassed(stack(net)),
+}
+
+
+def golden(net, form, bias=1):
+    """Return output 1 of a golden network and its samples; without biases the last weights change their sign."""
+    x = GOLDEN[f"{net}/x"].astype("float32")
+    signs = [1, bias, 1, bias, 1 if bias else -1, bias]
+    model = FORMS[form](net, x.shape[1:])
+    model(x)
+    model.set_weights([GOLDEN[f"{net}/weight{i}"] * sign for i, sign in enumerate(signs)])
+    return targets.output(model, 1), x
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("net", ["dense", "conv"])
+def test_agrees_with_captum_in_every_form_of_the_network(net, form, method):
+    if f"{net}/{method}" not in GOLDEN:
+        pytest.skip("captum has no answer: the rule needs non-negative inputs, Grad-CAM needs a convolution")
+    target, x = golden(net, form)
+    explained = METHODS[method](target, x)
+    expected = GOLDEN[f"{net}/{method}"]
+    if method == "grad_cam":
+        expected = tf.image.resize(np.maximum(expected, 0), (8, 8)).numpy()
+    np.testing.assert_allclose(explained.values, expected, atol=1e-5 * np.abs(expected).max())
+    np.testing.assert_allclose(explained.outputs, GOLDEN[f"{net}/outputs"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_gamma_rule_agrees_with_captum_without_biases_where_the_output_is_positive(form):
+    target, x = golden("conv", form, bias=0)
+    positive = GOLDEN["conv/without_bias/outputs"] > 0
+    assert positive.sum() >= 3
+    explained = attribution.lrp(target, x[positive], rule="gamma", gamma=0.25, epsilon=1e-9)
+    expected = GOLDEN["conv/without_bias/lrp_gamma"][positive]
+    np.testing.assert_allclose(explained.values, expected, atol=1e-5 * np.abs(expected).max())
+
+
+# --- gradients -------------------------------------------------------------------------------------------------------
+
+
+def square(x):
+    return tf.reduce_sum(tf.square(x), axis=1)
+
+
+def test_integrated_gradients_of_a_polynomial_are_exact():
+    """The integral of 2 (b + a (x - b)) over a, times (x - b), is x² - b²; of a product, each factor gets half."""
+    rng = np.random.default_rng(0)
+    x, baseline = rng.normal(size=(2, 5, 2)).astype("float32")
+    explained = attribution.integrated_gradients(square, x, baseline=baseline)
+    np.testing.assert_allclose(explained.values, x**2 - baseline**2, rtol=1e-4, atol=1e-5)
+    product = attribution.integrated_gradients(lambda v: v[:, 0] * v[:, 1], x)
+    np.testing.assert_allclose(product.values, np.tile(x[:, :1] * x[:, 1:] / 2, 2), rtol=1e-4, atol=1e-6)
+    assert (explained.completeness_gap < 1e-4).all() and (explained.steps == 16).all()
+
+
+def test_integrated_gradients_take_the_steps_that_the_tolerance_needs():
+    def steep(x):
+        return tf.sigmoid(60 * (x[:, 0] - 0.3)) + x[:, 1]
+
+    x = np.array([[1, 0], [0.01, 1]], "float32")  # the first line crosses the step
+    explained = attribution.integrated_gradients(steep, x, tolerance=1e-4)
+    assert explained.steps[0] > explained.steps[1] == 16 and explained.completeness_gap.max() < 1e-4
+    coarse = attribution.integrated_gradients(steep, x, steps=4)
+    assert (coarse.steps == 4).all() and coarse.completeness_gap[0] > 0.01
+    with pytest.warns(UserWarning, match="1 of 2 attributions miss the tolerance 1e-06 after 16 steps"):
+        attribution.integrated_gradients(steep, x, tolerance=1e-6, max_steps=16)
+
+
+def test_the_reported_gap_is_the_gap(images):
+    autoencoder = models.dense_autoencoder((28, 28, 1), 8, seed=0)
+    target = targets.reconstruction_error(autoencoder)
+    black = autoencoder.reconstruction_error(np.zeros_like(images[:1]))
+    for method in (attribution.gradient_x_input, attribution.integrated_gradients):
+        explained = method(target, images[:5])
+        wanted = autoencoder.reconstruction_error(images[:5]) - black
+        gap = np.abs(explained.values.sum(axis=(1, 2, 3)) - wanted) / np.abs(wanted)
+        np.testing.assert_allclose(explained.completeness_gap, gap, rtol=0.02, atol=1e-4)
+    assert gap.max() < 0.005
+
+
+def test_smooth_grad_is_the_mean_gradient_within_its_standard_error():
+    x = np.array([[0, 1.0], [2, -1]], "float32")
+    explained = attribution.smooth_grad(square, x, noise=0.5, n_samples=400, seed=0)
+    assert (np.abs(explained.values - 2 * x) < 4 * explained.standard_error).all()
+    spread = 2 * 0.5 * np.array([[1], [3]]) / np.sqrt(400)  # the gradient 2 x doubles the noise
+    np.testing.assert_allclose(explained.standard_error, np.tile(spread, 2), rtol=0.15)
+    same = attribution.smooth_grad(square, x, noise=0.5, n_samples=400, seed=0, batch_size=1)
+    np.testing.assert_array_equal(same.values, explained.values)
+
+
+def test_batches_change_nothing(images):
+    target = targets.latent(models.conv_autoencoder((28, 28, 1), 4, seed=0), 1)
+    for method in METHODS.values():
+        explained = method(target, images[:5])
+        small = [method(target, part) for part in (images[:2], images[2:4], images[4:5])]
+        largest = np.abs(explained.values).max()
+        np.testing.assert_allclose(
+            np.concatenate([part.values for part in small]), explained.values, atol=1e-5 * largest
+        )
+
+
+# --- ReLUs -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_relu_called_inside_a_subclassed_model_is_guided_too():
+    class Direct(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.parts = [layers.Dense(5), layers.Dense(4), layers.Dense(3)]
+
+        def call(self, x):
+            return self.parts[2](keras.ops.relu(self.parts[1](tf.nn.relu(self.parts[0](x)))))
+
+    model, x = Direct(), GOLDEN["dense/x"].astype("float32")
+    model(x)
+    model.set_weights([GOLDEN[f"dense/weight{i}"] for i in range(6)])
+    explained = attribution.guided_backprop(targets.output(model, 1), x)
+    np.testing.assert_allclose(explained.values, GOLDEN["dense/guided_backprop"], atol=1e-5)
+
+
+def test_guided_backprop_refuses_what_it_cannot_guide():
+    smooth = keras.Sequential([keras.Input((6,)), layers.Dense(3, "tanh"), layers.Dense(2)])
+    x = GOLDEN["dense/x"].astype("float32")
+    with pytest.raises(ValueError, match="changes what happens at ReLUs, and this network has none"):
+        attribution.guided_backprop(targets.output(smooth, 0), x)
+    hidden = tf.function(golden("dense", "sequential")[0])
+    with pytest.raises(ValueError, match=r"runs inside a tf\.function"):
+        attribution.deconvnet(hidden, x)
+
+
+# --- relevance -------------------------------------------------------------------------------------------------------
+
+
+def autoencoder_without_bias():
+    keras.utils.set_random_seed(1)
+    keep = {"use_bias": False, "padding": "same", "strides": 2, "activation": "relu"}
+    encoder = [layers.Conv2D(4, 3, **keep), layers.Flatten(), layers.Dense(6, "relu", use_bias=False)]
+    decoder = [
+        layers.Dense(14 * 14 * 4, "relu", use_bias=False),
+        layers.Reshape((14, 14, 4)),
+        layers.UpSampling2D(),
+        layers.Conv2DTranspose(3, 3, padding="same", activation="relu", use_bias=False),
+        layers.Conv2DTranspose(1, 3, padding="same", activation="sigmoid", use_bias=False),
+    ]
+    return models.Autoencoder(
+        keras.Sequential([keras.Input((28, 28, 1)), *encoder]), keras.Sequential([keras.Input((6,)), *decoder])
+    )
+
+
+@pytest.mark.parametrize("rule", ["epsilon", "gamma", "z+"])
+def test_relevance_is_conserved_through_a_convolutional_decoder_with_a_sigmoid(rule, images):
+    target = targets.pixel(autoencoder_without_bias(), (14, 14, 0))
+    explained = attribution.lrp(target, images[:6] + 0.01, rule=rule, epsilon=1e-9)
+    for row in explained.ledger:
+        assert abs(row["kept_by_bias"]) + abs(row["lost"]) < 1e-4 * abs(row["received"]), row
+    assert explained.completeness_gap.max() < 1e-4
+
+
+@pytest.mark.parametrize("rule", ["epsilon", "gamma", "z+"])
+def test_the_ledger_accounts_for_every_layer(rule, images):
+    autoencoder = models.conv_autoencoder((28, 28, 1), 4, seed=0)
+    for layer in [*autoencoder.encoder.layers, *autoencoder.decoder.layers]:
+        if getattr(layer, "use_bias", False):
+            layer.bias.assign(np.random.default_rng(0).normal(size=layer.bias.shape) * 0.1)
+    explained = attribution.lrp(targets.latent(autoencoder, 2), images[:6], rule=rule, epsilon=1e-9)
+    assert [row["kind"] for row in explained.ledger] == ["Dense", "Flatten", "Conv2D", "Conv2D"]
+    assert abs(explained.ledger[0]["received"] - explained.outputs.sum()) < 1e-4
+    for row, below in zip(explained.ledger, [*explained.ledger[1:], None], strict=True):
+        np.testing.assert_allclose(row["received"], row["handed_on"] + row["kept_by_bias"] + row["lost"], rtol=1e-6)
+        assert abs(row["lost"]) < 1e-4 * abs(row["received"])
+        handed_on = explained.values.sum() if below is None else below["received"]
+        np.testing.assert_allclose(row["handed_on"], handed_on, rtol=1e-4)
+
+
+def test_epsilon_shares_of_one_layer_by_hand():
+    model = keras.Sequential([keras.Input((2,)), layers.Dense(1, "sigmoid", name="only")])
+    model.set_weights([np.array([[2.0], [-1.0]]), np.array([0.5])])
+    explained = attribution.lrp(targets.output(model, 0), np.array([[1, 0.5]], "float32"), epsilon=1e-9)
+    output = 1 / (1 + np.exp(-2.0))  # z = 2 - 0.5 + 0.5
+    np.testing.assert_allclose(explained.values, [[output * 2 / 2, output * -0.5 / 2]], rtol=1e-5)
+    np.testing.assert_allclose(explained.ledger[0]["kept_by_bias"], output * 0.5 / 2, rtol=1e-5)
+    logit = attribution.lrp(targets.logit(model, 0), np.array([[1, 0.5]], "float32"), epsilon=1e-9)
+    np.testing.assert_allclose(logit.values, [[2, -0.5]], rtol=1e-5)
+
+
+def test_relevance_follows_branches_and_batch_normalisation(images):
+    x = keras.Input((28, 28, 1))
+    h = layers.Conv2D(3, 3, padding="same", use_bias=False)(x)
+    normalise = layers.BatchNormalization()
+    h = layers.Add()([normalise(h), layers.Conv2D(3, 1, use_bias=False)(x)])
+    h = layers.Concatenate()([layers.AveragePooling2D(2)(h), layers.MaxPooling2D(2)(h)])
+    model = keras.Model(x, layers.Dense(2, use_bias=False)(layers.GlobalAveragePooling2D()(h)))
+    rng = np.random.default_rng(0)
+    normalise.set_weights([rng.random(3) + 0.5, np.zeros(3), np.zeros(3), rng.random(3) + 0.5])
+    explained = attribution.lrp(targets.output(model, 0), images[:4], epsilon=1e-9)
+    assert explained.completeness_gap.max() < 1e-3
+    np.testing.assert_allclose(sum(row["kept_by_bias"] for row in explained.ledger), 0, atol=1e-5)
+
+
+def test_lrp_refuses_what_it_cannot_follow(images):
+    def refused(model, message, target=targets.output, x=images[:2]):
+        with pytest.raises(ValueError, match=message):
+            attribution.lrp(target(model, 0), x)
+
+    class Direct(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = layers.Dense(3), layers.Dense(2)
+
+        def call(self, x):
+            return self.b(tf.nn.relu(self.a(x)))
+
+    x = images[:2, :, 0, 0]
+    refused(Direct(), "computes something outside its layers", x=x)
+    softmax = keras.Sequential([keras.Input((28,)), layers.Dense(3, "softmax")])
+    refused(softmax, "explain targets.logit instead", x=x)
+    assert attribution.lrp(targets.logit(softmax, 0), x).values.shape == x.shape
+    normalised = keras.Sequential([keras.Input((28,)), layers.LayerNormalization(name="norm"), layers.Dense(3)])
+    refused(normalised, r"no rule for layer 'norm' \(LayerNormalization\)", x=x)
+    autoencoder = models.dense_autoencoder((28, 28, 1), 4, seed=0)
+    with pytest.raises(ValueError, match="reconstruction error is not a weighted sum"):
+        attribution.lrp(targets.reconstruction_error(autoencoder), images[:2])
+    with pytest.raises(ValueError, match=r"give one of tfae\.targets"):
+        attribution.lrp(square, x)
+    with pytest.raises(ValueError, match=r"unknown rule 'alpha'; the known ones are epsilon, z\+, gamma"):
+        attribution.lrp(targets.latent(autoencoder, 0), images[:2], rule="alpha")
+
+
+# --- all derivatives at once -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("build", [models.dense_autoencoder, models.conv_autoencoder])
+def test_the_jacobian_is_the_tape_row_by_row(build, images):
+    autoencoder, x = build((28, 28, 1), 5, seed=0), images[:3]
+    codes = attribution.jacobian(autoencoder.encoder, x, batch_size=4)
+    assert codes.shape == (3, 5, 28, 28, 1)
+    pixels = attribution.jacobian(autoencoder, x)
+    for values, network, units in ((codes, autoencoder.encoder, range(5)), (pixels, autoencoder, (0, 300, 783))):
+        for unit in units:
+            with tf.GradientTape() as tape:
+                batch = tf.constant(x)
+                tape.watch(batch)
+                row = tf.reshape(network(batch), (3, -1))[:, unit]
+            expected = tape.gradient(row, batch)
+            actual = values.reshape(3, -1, 28, 28, 1)[:, unit]
+            np.testing.assert_allclose(actual, expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_the_jacobian_of_a_linear_map_is_its_matrix():
+    matrix = np.random.default_rng(0).normal(size=(4, 3)).astype("float32")
+    x = np.ones((5, 4), "float32")
+    answer = attribution.jacobian(lambda v: tf.reshape(v @ matrix, (-1, 3, 1)), x)
+    np.testing.assert_allclose(answer, np.tile(matrix.T[None, :, None], (5, 1, 1, 1)), rtol=1e-6)
+
+
+# --- bad input -------------------------------------------------------------------------------------------------------
+
+X = np.ones((3, 4), "float32")
+PICTURES = np.ones((2, 8, 8, 1), "float32")
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: attribution.gradient(square, X[0]), "x has shape"),
+        (lambda: attribution.gradient(square, X * np.nan), "NaN or infinite"),
+        (lambda: attribution.gradient(square, X[:0]), "x is empty"),
+        (lambda: attribution.gradient(lambda x: x, X), r"shape \(3, 4\) for 3 samples; .* shape \(3,\)"),
+        (lambda: attribution.gradient(layers.Dense(1), X), r"targets\.output\(model, 0\)"),
+        (lambda: attribution.gradient(lambda x: tf.ones(len(x)), X), "does not depend on the samples"),
+        (lambda: attribution.gradient(square, X, batch_size=0), "batch_size is 0"),
+        (lambda: attribution.integrated_gradients(square, X, baseline=np.ones(3)), "the baseline has shape"),
+        (lambda: attribution.integrated_gradients(square, X, steps=0), "steps is 0"),
+        (lambda: attribution.integrated_gradients(square, X, tolerance=0), "tolerance is 0"),
+        (lambda: attribution.smooth_grad(square, X, n_samples=1), "n_samples is 1"),
+        (lambda: attribution.smooth_grad(square, X, noise=-1), "noise is -1"),
+        (lambda: attribution.occlusion(square, X, window=5), "covers nothing or leaves gaps"),
+        (lambda: attribution.occlusion(square, X, window=1, stride=2), "covers nothing or leaves gaps"),
+        (lambda: attribution.occlusion(square, PICTURES, window=(2, 2, 1)), "one for each of the 2 axes"),
+        (lambda: attribution.grad_cam(square, X), r"needs images \(n, height, width, channels\)"),
+        (lambda: attribution.jacobian(lambda x: tf.ones((len(x), 2)), X), "do not depend on x"),
+        (lambda: attribution.jacobian(lambda x: tf.ones((7, 2)), X), "its first axis must be samples"),
+        (lambda: attribution.jacobian(keras.Sequential([keras.Input((5,)), layers.Dense(2)]), X), r"takes \(n, 5\)"),
+    ],
+)
+def test_says_what_is_wrong(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_grad_cam_names_the_layers_it_could_use(images):
+    dense = targets.latent(models.dense_autoencoder((28, 28, 1), 4, seed=0), 0)
+    with pytest.raises(ValueError, match="no layer returns images"):
+        attribution.grad_cam(dense, images[:2])
+    conv = targets.latent(models.conv_autoencoder((28, 28, 1), 4, seed=0), 0)
+    with pytest.raises(ValueError, match=r"no layer 'conv9' was called; the layers of this model are: conv2d"):
+        attribution.grad_cam(conv, images[:2], layer="conv9")
+    with pytest.raises(ValueError, match="name a convolutional layer"):
+        attribution.grad_cam(conv, images[:2], layer="code")
