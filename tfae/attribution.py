@@ -13,7 +13,7 @@ does when it is called.
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -153,12 +153,13 @@ def smooth_grad(
     rng = np.random.default_rng(check_seed(seed))
     axes = tuple(range(1, x.ndim))
     scale = (noise * (x.max(axis=axes, keepdims=True) - x.min(axis=axes, keepdims=True))).astype("float32")
+    run = _compiled(_value_and_gradient, target, x)
     total, squares = np.zeros(x.shape), np.zeros(x.shape)
-    for _ in range(n_samples):
-        noisy = x + scale * rng.standard_normal(x.shape, "float32")
-        gradients = _gradients(target, noisy, batch_size)[1]
-        total += gradients
-        squares += np.square(gradients, dtype="float64")
+    for sample, _ in _pairs(len(x), n_samples, batch_size):
+        noisy = x[sample] + scale[sample] * rng.standard_normal((len(sample), *x.shape[1:]), "float32")
+        slopes = run(noisy)[1].astype("float64")
+        _add_rows(total, sample, slopes)
+        _add_rows(squares, sample, slopes**2)
     mean = total / n_samples
     variance = np.maximum(squares / n_samples - mean**2, 0) * n_samples / (n_samples - 1)
     return Attribution(
@@ -202,13 +203,14 @@ def integrated_gradients(
     x = _checked(x)
     baseline = _baseline(baseline, x)
     check_number(tolerance, "tolerance", 0, open_ends=True)
+    run = _compiled(_value_and_gradient, target, x)
     outputs, at_baseline = _outputs(target, x, batch_size), _outputs(target, baseline, batch_size)
     values, taken = np.zeros_like(x), np.zeros(len(x), int)
     gap = np.full(len(x), np.inf)
     count, last = (16, check_size(max_steps, "max_steps")) if steps is None else (check_size(steps, "steps"),) * 2
-    while count <= last and (open_ := gap > (tolerance if steps is None else 0)).any():
-        rows = np.flatnonzero(open_)
-        values[rows] = _path_integral(target, x[rows], baseline[rows], count, batch_size)
+    while count <= last and (gap > tolerance).any():
+        rows = np.flatnonzero(gap > tolerance)
+        values[rows] = _path_integral(run, x[rows], baseline[rows], count, batch_size)
         taken[rows] = count
         gap[rows] = _gap(values[rows], outputs[rows], at_baseline[rows])
         count *= 2
@@ -221,17 +223,18 @@ def integrated_gradients(
     return Attribution(values, "integrated gradients", _name(target), outputs, gap, TO_BASELINE, steps=taken)
 
 
-def _path_integral(target: Scalars, x: np.ndarray, baseline: np.ndarray, steps: int, batch_size: int) -> np.ndarray:
+def _path_integral(run: Callable, x: np.ndarray, baseline: np.ndarray, steps: int, batch_size: int) -> np.ndarray:
     nodes, weights = np.polynomial.legendre.leggauss(steps)  # on [-1, 1]
-    alphas, weights = ((nodes + 1) / 2).astype("float32"), (weights / 2).astype("float32")
-    n, total = len(x), np.zeros_like(x)
-    for start in range(0, n * steps, batch_size):
-        step, sample = np.divmod(np.arange(start, min(start + batch_size, n * steps)), n)
-        alpha = alphas[step].reshape(-1, *[1] * (x.ndim - 1))
-        points = baseline[sample] + alpha * (x[sample] - baseline[sample])
-        gradients = _value_and_gradient(target, tf.constant(points))[1].numpy()
-        np.add.at(total, sample, gradients * weights[step].reshape(alpha.shape))
-    return total * (x - baseline)
+    column = (-1, *[1] * (x.ndim - 1))
+    alphas, weights = (
+        ((nodes + 1) / 2).astype("float32").reshape(column),
+        (weights / 2).astype("float32").reshape(column),
+    )
+    mean = np.zeros_like(x)
+    for sample, step in _pairs(len(x), steps, batch_size):
+        points = baseline[sample] + alphas[step] * (x[sample] - baseline[sample])
+        _add_rows(mean, sample, weights[step] * run(points)[1])
+    return mean * (x - baseline)
 
 
 # --- changed backpropagation -----------------------------------------------------------------------------------------
@@ -310,10 +313,7 @@ def _overridden(target: Scalars, x: Any, batch_size: int, method: str, relu: str
         raise ValueError(
             f"{method} changes what happens at ReLUs, and this network has none; use gradient or lrp instead"
         )
-    values = [
-        graph(tf.constant(x[i : i + batch_size])).numpy()
-        for i in range(0, len(x), check_size(batch_size, "batch_size"))
-    ]
+    values = [graph(tf.constant(x[rows])).numpy() for rows, _ in _pairs(len(x), 1, batch_size)]
     axiom = "changed derivatives need not add up to anything"
     return Attribution(np.concatenate(values), method, _name(target), outputs, None, axiom)
 
@@ -608,7 +608,6 @@ def occlusion(
     """
     x = _checked(x)
     baseline = _baseline(baseline, x)
-    check_size(batch_size, "batch_size")
     moving = x.shape[1:3] if x.ndim == 4 else x.shape[1:]
     sizes = _per_axis(window, "window", moving)
     strides = sizes if stride is None else _per_axis(stride, "stride", moving)
@@ -629,13 +628,12 @@ def occlusion(
         covered &= (places >= corner) & (places < corner + size)
     outputs = _outputs(target, x, batch_size)
     covered = covered.reshape(*covered.shape, *[1] * (x.ndim - 1 - len(moving)))
-    falls = np.empty(len(x) * len(covered), "float32")
-    for start in range(0, len(falls), batch_size):
-        sample, place = np.divmod(np.arange(start, min(start + batch_size, len(falls))), len(covered))
-        hidden = np.where(covered[place], baseline[sample], x[sample])
-        falls[start : start + batch_size] = outputs[sample] - _scalars(target, tf.constant(hidden)).numpy()
+    run = _compiled(_scalars, target, x)
+    falls = np.empty((len(x), len(covered)), "float32")
+    for sample, place in _pairs(len(x), len(covered), batch_size):
+        falls[sample, place] = outputs[sample] - run(np.where(covered[place], baseline[sample], x[sample]))
     flat = covered.reshape(len(covered), -1).astype("float32")
-    means = falls.reshape(len(x), -1) @ flat / flat.sum(axis=0)
+    means = falls @ flat / flat.sum(axis=0)
     values = np.broadcast_to(means.reshape(len(x), *covered.shape[1:]), x.shape).copy()
     axiom = "windows overlap and inputs act together, so falls need not add up to anything"
     return Attribution(values, "occlusion", _name(target), outputs, None, axiom)
@@ -681,7 +679,6 @@ def jacobian(model: keras.Layer | Callable, x: Any, batch_size: int = 1024) -> n
     -----
     Chapters 07 and 08 use it.
     """
-    check_size(batch_size, "batch_size")
     x = _samples(model, x)
     outputs = model(tf.constant(x[:1]))
     if outputs.shape[0] != 1:
@@ -689,17 +686,16 @@ def jacobian(model: keras.Layer | Callable, x: Any, batch_size: int = 1024) -> n
             f"the model returns shape {tuple(outputs.shape)} for one sample; its first axis must be samples"
         )
     n_outputs = math.prod(outputs.shape[1:])
-    answer = np.empty((len(x) * n_outputs, *x.shape[1:]), "float32")
-    for start in range(0, len(answer), batch_size):
-        sample, unit = np.divmod(np.arange(start, min(start + batch_size, len(answer))), n_outputs)
+    answer = np.empty((len(x), n_outputs, *x.shape[1:]), "float32")
+    for sample, unit in _pairs(len(x), n_outputs, batch_size):
         batch = tf.constant(x[sample])
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(batch)
             asked = tf.gather(tf.reshape(model(batch), (-1, n_outputs)), unit, batch_dims=1)  # (batch_size,)
-        gradient = tape.gradient(asked, batch)
-        if gradient is None:
+        slope = tape.gradient(asked, batch)
+        if slope is None:
             raise ValueError("the outputs do not depend on x: there is nothing to differentiate")
-        answer[start : start + batch_size] = gradient
+        answer[sample, unit] = slope
     return answer.reshape(len(x), *outputs.shape[1:], *x.shape[1:])
 
 
@@ -729,14 +725,28 @@ def _baseline(baseline: Any, x: np.ndarray) -> np.ndarray:
     return np.broadcast_to(baseline, x.shape)
 
 
+def _pairs(n: int, repeats: int, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Go through every sample and each of its repeats, in batches: two arrays of row numbers."""
+    check_size(batch_size, "batch_size")
+    for start in range(0, n * repeats, batch_size):
+        yield np.divmod(np.arange(start, min(start + batch_size, n * repeats)), repeats)
+
+
+def _add_rows(total: np.ndarray, sample: np.ndarray, rows: np.ndarray) -> None:
+    """Add each of the `rows` to that of its sample; the rows of one sample lie together."""
+    first = np.flatnonzero(np.diff(sample, prepend=-1))
+    total[sample[first]] += np.add.reduceat(rows, first, axis=0)
+
+
 def _scalars(target: Scalars, batch: Any) -> Any:
     """Return the target of each sample of a batch, checked."""
     values = target(batch)
-    if tuple(getattr(values, "shape", ())) != (len(batch),):
+    shape = tuple(getattr(values, "shape", ()))
+    if len(shape) != 1 or shape[0] not in (None, batch.shape[0]):
         hint = "; name one of them: targets.output(model, 0)" if isinstance(target, keras.Layer) else ""
         raise ValueError(
-            f"the target returns shape {tuple(getattr(values, 'shape', ()))} for {len(batch)} samples; it must return "
-            f"one number for each, shape ({len(batch)},){hint}"
+            f"the target returns shape {shape} for {batch.shape[0]} samples; it must return one number for each, shape "
+            f"({batch.shape[0]},){hint}"
         )
     return values
 
@@ -751,19 +761,31 @@ def _value_and_gradient(target: Scalars, batch: Any) -> tuple[Any, Any]:
     return values, slope
 
 
+def _compiled(function: Callable[[Scalars, Any], Any], target: Scalars, x: np.ndarray) -> Callable:
+    """Return ``function(target, batch)`` as a function of arrays.
+
+    A `Target` becomes a graph, which runs two to three times as fast as one operation after another. Any other callable
+    may do what no graph can hold, and runs as it is.
+    """
+
+    def run(batch: Any) -> Any:
+        return function(target, batch)
+
+    if isinstance(target, Target):
+        target(tf.constant(x[:1]))  # what is not yet built is built here, outside the graph
+        run = tf.compat.v1.wrap_function(run, [tf.TensorSpec((None, *x.shape[1:]), tf.float32)])
+    return lambda batch: keras.tree.map_structure(np.asarray, run(tf.constant(batch)))
+
+
 def _gradients(target: Scalars, x: np.ndarray, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-    check_size(batch_size, "batch_size")
-    starts = range(0, len(x), batch_size)
-    parts = [_value_and_gradient(target, tf.constant(x[start : start + batch_size])) for start in starts]
-    values, slopes = (np.concatenate([part.numpy() for part in parts_]) for parts_ in zip(*parts, strict=True))
+    parts = [_value_and_gradient(target, tf.constant(x[rows])) for rows, _ in _pairs(len(x), 1, batch_size)]
+    values, slopes = (np.concatenate(column) for column in zip(*parts, strict=True))
     return values, slopes
 
 
 def _outputs(target: Scalars, x: np.ndarray, batch_size: int) -> np.ndarray:
-    check_size(batch_size, "batch_size")
-    starts = range(0, len(x), batch_size)
     return np.concatenate(
-        [np.asarray(_scalars(target, tf.constant(x[start : start + batch_size]))) for start in starts]
+        [np.asarray(_scalars(target, tf.constant(x[rows]))) for rows, _ in _pairs(len(x), 1, batch_size)]
     )
 
 
