@@ -66,6 +66,14 @@ def check_samples(x: Any, shape: Shape | None, name: str = "x") -> np.ndarray:
     return x
 
 
+def check_table(x: Any, name: str, what: str = "(n, columns)") -> np.ndarray:
+    """Return `x` as float64, exact enough to compare distances, if it is a table of finite numbers."""
+    x = np.asarray(x)
+    if x.ndim != 2:
+        raise ValueError(f"{name} has shape {x.shape}; it must be {what}: {name}.reshape(len({name}), -1)?")
+    return check_samples(x, None, name).astype("float64")
+
+
 def check_unit_range(x: np.ndarray) -> None:
     """Raise if `x` leaves [0, 1], where a binary cross-entropy has no meaning."""
     low, high = x.min(), x.max()
