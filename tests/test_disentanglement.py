@@ -269,7 +269,7 @@ def test_every_score_refuses_what_it_cannot_read(score):
         (MIXED, constant, "factor 2 is constant"),
         (MIXED, rare, "factor 0 is discrete, and one of its 5 values occurs 3 times"),
         (MIXED, MIXED[:, 0], "factors has shape .* it must be"),
-        (MIXED[:, :, np.newaxis], MIXED, "z has shape .* two dimensions"),
+        (MIXED[:, :, np.newaxis], MIXED, "z has shape .* it must be"),
         (MIXED[:0], MIXED[:0], "z is empty"),
     ):
         with pytest.raises(ValueError, match=message):
