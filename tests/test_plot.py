@@ -59,6 +59,15 @@ def test_heatmaps_share_one_scale():
     assert drawn(plot.heatmaps(X[0], {"a": X[0]}, signed=False))[1].images[0].get_clim()[0] == 0
 
 
+def test_maps_have_zero_in_the_middle_of_one_scale_or_of_their_own():
+    values = np.stack([X[0, ..., 0], -2 * X[0, ..., 0]])
+    own = [ax.images[0].get_clim() for ax in drawn(plot.maps(values, titles=["a", "b"]))]
+    assert own == [(-values[i].max() if i == 0 else values[i].min(), np.abs(values[i]).max()) for i in (0, 1)]
+    shared = drawn(plot.maps(values[..., np.newaxis], shared=True, label="weight", columns=1))
+    assert [ax.images[0].get_clim() for ax in shared[:2]] == [own[1]] * 2
+    assert drawn(plot.maps(np.zeros((1, 3, 3))))[0].images[0].get_clim() == (-1, 1)
+
+
 def test_a_figure_is_left_to_the_caller():
     import matplotlib.pyplot as plt
 
@@ -81,6 +90,8 @@ def test_a_figure_is_left_to_the_caller():
         (lambda: plot.code_scatter(np.zeros((3, 2)), np.zeros(2)), r"labels \(2,\)"),
         (lambda: plot.heatmaps(X[0], {"a": np.zeros((4, 4))}), "map 'a' has shape"),
         (lambda: plot.heatmaps(X[0], {}), "maps is empty"),
+        (lambda: plot.maps(X[0, 0]), r"maps must have shape \(n, height, width\)"),
+        (lambda: plot.maps(X, titles=["a"]), "1 titles for"),
     ],
 )
 def test_what_cannot_be_drawn_is_said(call, message):

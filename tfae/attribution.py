@@ -22,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers, ops
 
-from tfae.checks import check_number, check_samples, check_seed, check_size
+from tfae.checks import check_inputs, check_number, check_samples, check_seed, check_size
 from tfae.hooks import LayerCall, find_call, recording
 from tfae.layers import Corrupt, TopK
 from tfae.targets import Target
@@ -679,7 +679,7 @@ def jacobian(model: keras.Layer | Callable, x: Any, batch_size: int = 1024) -> n
     -----
     Chapters 07 and 08 use it.
     """
-    x = _samples(model, x)
+    x = check_inputs(model, x)
     outputs = model(tf.constant(x[:1]))
     if outputs.shape[0] != 1:
         raise ValueError(
@@ -798,9 +798,3 @@ def _gap(values: np.ndarray, outputs: np.ndarray, at_baseline: np.ndarray) -> np
     missed = np.abs(values.reshape(len(values), -1).sum(axis=1, dtype="float64") - wanted)
     floor = 1e-6 * np.maximum(np.abs(outputs), np.abs(at_baseline)) + 1e-12
     return missed / np.maximum(np.abs(wanted), floor)
-
-
-def _samples(model: Any, x: Any) -> np.ndarray:
-    """Return `x` as float32 if it holds samples that `model` takes, where Keras knows what it takes."""
-    shape = getattr(model, "input_shape", None)
-    return check_samples(x, tuple(shape[1:]) if isinstance(shape, tuple) else None).astype("float32")

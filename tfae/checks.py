@@ -66,6 +66,17 @@ def check_samples(x: Any, shape: Shape | None, name: str = "x") -> np.ndarray:
     return x
 
 
+def check_inputs(model: Any, x: Any, name: str = "x") -> np.ndarray:
+    """Return `x` as float32 if it holds samples that `model` takes, where Keras knows what it takes."""
+    if isinstance(x, tuple):
+        raise ValueError(
+            f"{name} is a tuple, and this looks at one input; of a model with several, give a part that has one, such "
+            f"as its encoder"
+        )
+    shape = getattr(model, "input_shape", None)
+    return check_samples(x, tuple(shape[1:]) if isinstance(shape, tuple) else None, name).astype("float32")
+
+
 def check_table(x: Any, name: str, what: str = "(n, columns)") -> np.ndarray:
     """Return `x` as float64, exact enough to compare distances, if it is a table of finite numbers."""
     x = np.asarray(x)

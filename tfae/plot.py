@@ -265,6 +265,62 @@ def heatmaps(
     return _done(figure)
 
 
+def maps(
+    values: np.ndarray,
+    titles: Sequence[Any] | None = None,
+    *,
+    columns: int = 10,
+    shared: bool = False,
+    label: str = "",
+    scale: float = 1.0,
+) -> Figure:
+    """Show signed maps in a grid, zero in the middle of the colours: filters, atoms, derivatives.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n, height, width) or (n, height, width, 1)
+    titles : sequence, optional
+        One short title for each map.
+    columns : int
+    shared : bool
+        Whether all maps have one scale, which the colour bar shows, or each its own, which shows shapes and no sizes.
+    label : str
+        What the colours mean, and in which unit; for a shared scale.
+    scale : float
+        Width of one map in inches.
+
+    Raises
+    ------
+    ValueError
+        If `values` does not have the shape of maps, or the titles are not as many.
+    """
+    values = np.asarray(values, dtype=float)
+    values = values[..., 0] if values.ndim == 4 and values.shape[-1] == 1 else values
+    if values.ndim != 3 or len(values) == 0:
+        raise ValueError(f"maps must have shape (n, height, width) or (n, height, width, 1); got {values.shape}")
+    if titles is not None and len(titles) != len(values):
+        raise ValueError(f"there are {len(titles)} titles for {len(values)} maps; give one each")
+    limits = np.abs(values).max(axis=(1, 2))
+    if shared:
+        limits = np.full_like(limits, limits.max())
+    columns = min(columns, len(values))
+    rows = -(-len(values) // columns)
+    height = scale + (0.25 if titles is not None else 0)
+    with plt.rc_context(STYLE):
+        size = (scale * columns + (1.0 if shared else 0), height * rows)
+        figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
+        for i, ax in enumerate(axes.flat):
+            ax.axis("off")
+            if i < len(values):
+                limit = limits[i] or 1.0
+                shown = ax.imshow(values[i], cmap="RdBu_r", vmin=-limit, vmax=limit)
+                if titles is not None:
+                    ax.set_title(str(titles[i]))
+        if shared:
+            figure.colorbar(shown, ax=axes, label=label, fraction=0.05)
+    return _done(figure)
+
+
 def _as_images(x: np.ndarray) -> np.ndarray:
     """Return `x` as ``(n, height, width)`` or ``(n, height, width, 3)``."""
     x = np.asarray(x)

@@ -9,8 +9,7 @@ layer-wise relevance propagation needs to know.
 >>> attribution.integrated_gradients(code, x_test[:8])  # doctest: +SKIP
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +19,7 @@ import tensorflow as tf
 from keras import layers, ops
 
 from tfae.checks import check_seed, check_size
-from tfae.hooks import recording
+from tfae.hooks import recording, without_activation
 from tfae.losses import gaussian_kl
 from tfae.models import Autoencoder, VariationalAutoencoder
 
@@ -83,7 +82,7 @@ def logit(model: keras.Layer, index: Index) -> Target:
             with recording() as calls:
                 run(x[:1])
             last.append(_last_activation([call.layer for call in calls if call.is_leaf]))
-        with _linear(last[0]):
+        with without_activation(last[0]):
             return run(x)
 
     return Target(f"logit {index}", network, lambda outputs, x: _pick(outputs, index, "output"))
@@ -217,20 +216,3 @@ def _last_activation(called: list[keras.Layer]) -> keras.Layer:
             break
     last = f"ends with {called[-1].name!r} ({type(called[-1]).__name__})" if called else "calls no layer"
     raise ValueError(f"the model {last}, which has no activation to leave out; explain targets.output instead")
-
-
-@contextmanager
-def _linear(layer: keras.Layer) -> Iterator[None]:
-    """Leave out the activation of `layer` inside the ``with`` block."""
-    if isinstance(layer, layers.Softmax):
-        layer.call = lambda x, *args, **kwargs: x
-        try:
-            yield
-        finally:
-            del layer.call
-    else:
-        activation, layer.activation = layer.activation, keras.activations.linear
-        try:
-            yield
-        finally:
-            layer.activation = activation
