@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from tfae import attribution, models, targets
+from tfae import attribution, data, models, targets
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "attribution.npz")
 METHODS = {
@@ -155,6 +155,18 @@ def test_the_reported_gap_is_the_gap(images):
         gap = np.abs(explained.values.sum(axis=(1, 2, 3)) - wanted) / np.abs(wanted)
         np.testing.assert_allclose(explained.completeness_gap, gap, rtol=0.02, atol=1e-4)
     assert gap.max() < 0.005
+
+
+@pytest.mark.parametrize("name", ["strokes", "mnist"])
+def test_the_reconstruction_error_of_a_trained_model_is_explained_to_half_a_percent(name, request):
+    if name == "mnist":
+        request.getfixturevalue("real_data")
+    dataset = data.load(name)
+    autoencoder = models.dense_autoencoder((28, 28, 1), 16, seed=0)
+    autoencoder.compile("adam", "mse")
+    autoencoder.fit(dataset.x_train[:2000], epochs=5, batch_size=64, verbose=0)
+    explained = attribution.integrated_gradients(targets.reconstruction_error(autoencoder), dataset.x_test[:10])
+    assert explained.completeness_gap.max() < 0.005 and (explained.steps >= 16).all()
 
 
 def test_smooth_grad_is_the_mean_gradient_within_its_standard_error():
