@@ -563,16 +563,21 @@ class VariationalAutoencoder(Autoencoder):
         check_seed(seed)
         chunk = max(1, 8192 // batch_size)  # codes decoded at once: bounds the memory whatever n_samples is
         starts = itertools.count()
+        specification = keras.tree.map_structure(
+            lambda part: tf.TensorSpec((None, *part.shape[1:]), self.compute_dtype), x
+        )
+        number = tf.TensorSpec((), tf.int32)  # one graph for all counts: traced once for each model
+        terms = self._terms.get_concrete_function(specification, number, tf.TensorSpec((2,), tf.int32))
 
         def reduced(batch: Any) -> Any:
             batch = keras.tree.map_structure(lambda part: tf.convert_to_tensor(part, self.compute_dtype), batch)
             counts = [min(chunk, n_samples - done) for done in range(0, n_samples, chunk)]
-            parts = [self._terms(batch, tf.constant(count), tf.constant([seed, next(starts)])) for count in counts]
+            parts = [terms(batch, tf.constant(count), tf.constant([seed, next(starts)])) for count in counts]
             return reduce(*(ops.concatenate(part) for part in zip(*parts, strict=True)))
 
         return _in_batches(reduced, x, batch_size)
 
-    @tf.function(reduce_retracing=True)
+    @tf.function
     def _terms(self, batch: Any, count: Any, seed: Any) -> tuple[Any, Any]:
         mean, log_variance = self.posterior(batch, training=False)  # (b, k)
         epsilon = tf.random.stateless_normal((count, tf.shape(mean)[0], mean.shape[1]), seed)
