@@ -737,7 +737,8 @@ def linear_autoencoder(input_shape: int | Sequence[int], code_size: int, *, seed
 
     References
     ----------
-    .. [1] P. Baldi and K. Hornik, "Neural networks and principal component analysis", Neural Networks 2, 1989.
+    .. [1] P. Baldi and K. Hornik, "Neural networks and principal component analysis: learning from examples without
+       local minima", Neural Networks 2, 1989.
     """
     return dense_autoencoder(input_shape, code_size, hidden=(), output_activation="linear", seed=seed)
 

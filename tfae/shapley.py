@@ -142,7 +142,7 @@ def kernel(
     References
     ----------
     .. [2] S. M. Lundberg and S.-I. Lee, "A unified approach to interpreting model predictions", arXiv:1705.07874.
-    .. [3] I. Covert and S.-I. Lee, "Improving KernelSHAP: practical Shapley value estimation using linear regression",
+    .. [3] I. Covert and S.-I. Lee, "Improving KernelSHAP: practical Shapley value estimation via linear regression",
        arXiv:2012.01536.
     .. [4] C. Musco and R. T. Witter, "Provably accurate Shapley value estimation via leverage score sampling",
        arXiv:2410.01917.

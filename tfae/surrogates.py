@@ -227,7 +227,7 @@ def explain_local(
 
     References
     ----------
-    .. [1] M. T. Ribeiro, S. Singh and C. Guestrin, "Why should I trust you? Explaining the predictions of any
+    .. [1] M. T. Ribeiro, S. Singh and C. Guestrin, "'Why should I trust you?': explaining the predictions of any
        classifier", KDD 2016, arXiv:1602.04938.
     """
     _check_kind(kind, alpha)
