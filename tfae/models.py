@@ -577,7 +577,7 @@ class VariationalAutoencoder(Autoencoder):
 
         return _in_batches(reduced, x, batch_size)
 
-    @tf.function
+    @tf.function(autograph=False)
     def _terms(self, batch: Any, count: Any, seed: Any) -> tuple[Any, Any]:
         mean, log_variance = self.posterior(batch, training=False)  # (b, k)
         epsilon = tf.random.stateless_normal((count, tf.shape(mean)[0], mean.shape[1]), seed)
