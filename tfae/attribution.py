@@ -21,6 +21,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras import layers, ops
+from scipy.special import roots_legendre
 
 from tfae.checks import check_inputs, check_number, check_samples, check_seed, check_size
 from tfae.hooks import LayerCall, find_call, recording
@@ -224,7 +225,7 @@ def integrated_gradients(
 
 
 def _path_integral(run: Callable, x: np.ndarray, baseline: np.ndarray, steps: int, batch_size: int) -> np.ndarray:
-    nodes, weights = np.polynomial.legendre.leggauss(steps)  # on [-1, 1]
+    nodes, weights = roots_legendre(steps)  # on [-1, 1]
     column = (-1, *[1] * (x.ndim - 1))
     alphas, weights = (
         ((nodes + 1) / 2).astype("float32").reshape(column),

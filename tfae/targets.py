@@ -1,7 +1,8 @@
 """What is explained: one number for each sample (chapter 08).
 
 A target is called with a batch and returns a tensor ``(n,)``. Every method of `tfae.attribution` takes one, or any
-other callable that does the same: an anomaly score, a distance, a difference of two outputs. All of them run the
+other callable that does the same: an anomaly score, a distance, a difference of two outputs. The number of a sample
+must depend on that sample alone, since methods repeat, change and regroup samples. All targets here run the
 network as in inference, without dropout or corruption, and each says which network it reads and how, which is what
 layer-wise relevance propagation needs to know.
 
