@@ -26,6 +26,7 @@ STYLE: dict[str, Any] = {
     "legend.frameon": False,
     "lines.linewidth": 2,
     "image.cmap": "gray_r",  # ink on paper
+    "image.interpolation": "nearest",  # a pixel is a square, not a smear
     "figure.constrained_layout.use": True,
 }
 
@@ -183,7 +184,15 @@ def histories(
     return _done(figure)
 
 
-def code_scatter(z: np.ndarray, labels: np.ndarray, *, names: Sequence[str] | None = None, title: str = "") -> Figure:
+def code_scatter(
+    z: np.ndarray,
+    labels: np.ndarray,
+    *,
+    names: Sequence[str] | None = None,
+    xlabel: str = "code unit 0",
+    ylabel: str = "code unit 1",
+    title: str = "",
+) -> Figure:
     """Draw two-dimensional codes as points, one colour and marker for each class.
 
     Parameters
@@ -191,8 +200,8 @@ def code_scatter(z: np.ndarray, labels: np.ndarray, *, names: Sequence[str] | No
     z : ndarray, shape (n, 2)
     labels : ndarray of int, shape (n,)
     names : sequence of str, optional
-        Name of each label, for the legend.
-    title : str
+        Name of each label, drawn at the middle of its points.
+    xlabel, ylabel, title : str
 
     Raises
     ------
@@ -214,7 +223,7 @@ def code_scatter(z: np.ndarray, labels: np.ndarray, *, names: Sequence[str] | No
             # The class's name at its middle, so that no reader depends on colour alone.
             box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": colour}
             ax.text(*np.median(z[rows], axis=0), name, ha="center", va="center", weight="bold", bbox=box)
-        ax.set(xlabel="code unit 0", ylabel="code unit 1", title=title)
+        ax.set(xlabel=xlabel, ylabel=ylabel, title=title)
     return _done(figure)
 
 
