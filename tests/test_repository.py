@@ -60,6 +60,7 @@ def test_the_snippet_of_the_readme_runs(tmp_path, monkeypatch):
     exec(snippet.replace("epochs=50", "epochs=2"), names)
     assert names["codes"].shape == (2000, 32) and names["errors"].mean() < names["dataset"].x_test.var()
     assert (tmp_path / "autoencoder.keras").exists()
+    assert names["explained"].values.shape == (8, 28, 28, 1) and names["explained"].completeness_gap.max() < 0.005
 
 
 def test_every_file_named_in_the_readme_exists():
