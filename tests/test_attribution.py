@@ -388,3 +388,17 @@ def test_grad_cam_names_the_layers_it_could_use(images):
         attribution.grad_cam(conv, images[:2], layer="conv9")
     with pytest.raises(ValueError, match="name a convolutional layer"):
         attribution.grad_cam(conv, images[:2], layer="code")
+
+
+def test_a_target_that_is_asked_again_sees_new_weights(images):
+    autoencoder = models.dense_autoencoder((28, 28, 1), 4, (8,), seed=0)
+    target, x = targets.latent(autoencoder, 1), images[:5]
+    for seed in (0, 1, 2):  # one operation after another, then a graph, then the same graph
+        other = models.dense_autoencoder((28, 28, 1), 4, (8,), seed=seed)
+        autoencoder.set_weights(other.get_weights())
+        wanted = attribution.gradient(targets.latent(other, 1), x)
+        found = attribution.gradient(target, x)
+        np.testing.assert_allclose(found.values, wanted.values, rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(found.outputs, wanted.outputs, rtol=1e-5)
+    with pytest.raises(ValueError, match="it must hold|shape"):
+        attribution.gradient(target, np.ones((2, 3, 28), "float32")[..., 0])

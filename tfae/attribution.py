@@ -15,6 +15,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import keras
@@ -765,21 +766,34 @@ def _value_and_gradient(target: Scalars, batch: Any) -> tuple[Any, Any]:
 def _compiled(function: Callable[[Scalars, Any], Any], target: Scalars, x: np.ndarray) -> Callable:
     """Return ``function(target, batch)`` as a function of arrays.
 
-    A `Target` becomes a graph, which runs two to three times as fast as one operation after another. Any other callable
-    may do what no graph can hold, and runs as it is.
+    A `Target` becomes a graph, which runs two to three times as fast as one operation after another, and is kept. Any
+    other callable may do what no graph can hold, and runs as it is.
     """
 
     def run(batch: Any) -> Any:
         return function(target, batch)
 
     if isinstance(target, Target):
-        target(tf.constant(x[:1]))  # what is not yet built is built here, outside the graph
-        run = tf.compat.v1.wrap_function(run, [tf.TensorSpec((None, *x.shape[1:]), tf.float32)])
+        key = _key(function, x)
+        if target.graphs.get(key) is None:
+            target(tf.constant(x[:1]))  # what is not yet built is built here, outside the graph
+            samples = tf.TensorSpec((None, *x.shape[1:]), tf.float32)
+            target.graphs[key] = tf.compat.v1.wrap_function(run, [samples])
+        run = target.graphs[key]
     return lambda batch: keras.tree.map_structure(np.asarray, run(tf.constant(batch)))
 
 
+def _key(function: Callable, x: np.ndarray) -> Any:
+    return function, x.shape[1:]
+
+
 def _gradients(target: Scalars, x: np.ndarray, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-    parts = [_value_and_gradient(target, tf.constant(x[rows])) for rows, _ in _pairs(len(x), 1, batch_size)]
+    run: Callable = partial(_value_and_gradient, target)
+    if isinstance(target, Target) and target.graphs:
+        run = _compiled(_value_and_gradient, target, x)
+    elif isinstance(target, Target):
+        target.graphs[_key(_value_and_gradient, x)] = None  # a graph pays from the second question on
+    parts = [run(tf.constant(x[rows])) for rows, _ in _pairs(len(x), 1, batch_size)]
     values, slopes = (np.concatenate(column) for column in zip(*parts, strict=True))
     return values, slopes
 

@@ -11,7 +11,7 @@ layer-wise relevance propagation needs to know.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
@@ -29,11 +29,16 @@ Index = int | Sequence[int]
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """A number for each sample: what `read` makes of the outputs of `network`, and of the samples themselves."""
+    """A number for each sample: what `read` makes of the outputs of `network`, and of the samples themselves.
+
+    What a method compiles of a target is kept with it in `graphs`, and used when it is asked again. Weights may change
+    in between; for a network whose layers were exchanged, make a new target.
+    """
 
     name: str
     network: Callable[[Any], Any]
     read: Callable[[Any, Any], Any]
+    graphs: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     def __call__(self, x: Any) -> Any:
         """Return the target of each sample of the tensor `x`, shape ``(n,)``."""
