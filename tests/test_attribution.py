@@ -400,5 +400,5 @@ def test_a_target_that_is_asked_again_sees_new_weights(images):
         found = attribution.gradient(target, x)
         np.testing.assert_allclose(found.values, wanted.values, rtol=1e-5, atol=1e-7)
         np.testing.assert_allclose(found.outputs, wanted.outputs, rtol=1e-5)
-    with pytest.raises(ValueError, match="it must hold|shape"):
+    with pytest.raises(ValueError, match=r"it must hold|shape"):
         attribution.gradient(target, np.ones((2, 3, 28), "float32")[..., 0])
