@@ -324,3 +324,85 @@ def test_walks_refuse_what_they_cannot_decode():
     ):
         with pytest.raises(ValueError, match=message):
             latent.interpolate(Recorder(), a, b, **options)
+
+
+# --- two codes of the same samples -----------------------------------------------------------------------------------
+
+
+def two_codes(n=200):
+    """Codes of 4 and 3 units that share two directions."""
+    shared = RNG.normal(size=(n, 2))
+    mix = RNG.normal(size=(4, 4))
+    return np.column_stack([shared, RNG.normal(size=(n, 2))]) @ mix, np.column_stack([shared, RNG.normal(size=n)])
+
+
+def slow_cka(a, b):
+    """From the Gram matrices of the samples, with the centring matrix: Kornblith et al., equations 2 to 4."""
+    centre = np.eye(len(a)) - 1 / len(a)
+
+    def hsic(p, q):
+        return np.trace(p @ p.T @ centre @ q @ q.T @ centre)
+
+    return hsic(a, b) / np.sqrt(hsic(a, a) * hsic(b, b))
+
+
+def slow_overlap(a, b, k):
+    distances = [scipy.spatial.distance.cdist(z, z) for z in (a, b)]
+    near = [np.argsort(d + np.diag(np.full(len(d), np.inf)), axis=1)[:, :k] for d in distances]
+    return np.mean([len(set(p) & set(q)) / k for p, q in zip(*near, strict=True)])
+
+
+def test_agreement_is_that_of_slower_formulas():
+    a, b = two_codes()
+    found = latent.agreement(a, b, k=7)
+    assert found.cka == pytest.approx(slow_cka(a, b), rel=1e-10) and 0.1 < found.cka < 0.9
+    padded = np.column_stack([b, np.zeros(len(b))])  # scipy wants codes of one length
+    assert found.procrustes == pytest.approx(scipy.spatial.procrustes(a, padded)[2], rel=1e-10)
+    assert found.neighbour_overlap == pytest.approx(slow_overlap(a, b, 7))
+    assert found.chance_overlap == 7 / 199 and found.k == 7
+    back = latent.agreement(b, a, k=7)
+    assert back.cka == pytest.approx(found.cka) and back.procrustes == pytest.approx(found.procrustes)
+
+
+def test_agreement_does_not_see_how_a_code_is_turned_scaled_moved_and_ordered():
+    a, b = two_codes()
+    turn = np.linalg.qr(RNG.normal(size=(4, 4)))[0]
+    before = latent.agreement(a, b)
+    for changed in (a @ turn, -3 * a + [5, 0, 1, -100], a[:, [2, 0, 3, 1]], np.column_stack([a, np.full(200, 7.0)])):
+        after = latent.agreement(changed, b)
+        assert after.cka == pytest.approx(before.cka) and after.procrustes == pytest.approx(before.procrustes)
+        assert after.neighbour_overlap == before.neighbour_overlap
+        itself = latent.agreement(changed, a)
+        assert itself.cka == pytest.approx(1) and itself.procrustes == pytest.approx(0, abs=1e-9)
+        assert itself.neighbour_overlap == 1
+    stretched = latent.agreement(a * [100, 1, 1, 1], a)
+    assert stretched.cka < 0.99 and stretched.procrustes > 0.1 and stretched.neighbour_overlap < 0.8
+
+
+def test_agreement_by_hand():
+    """Two uncorrelated units of equal size, of which the other code holds one: s = 1/sqrt(2), alone."""
+    corners = np.tile([[1.0, 1], [1, -1], [-1, 1], [-1, -1]], (5, 1)) + 1e-9 * RNG.normal(size=(20, 2))
+    found = latent.agreement(corners, corners[:, :1], k=4)
+    assert found.cka == pytest.approx(1 / np.sqrt(2)) and found.procrustes == pytest.approx(0.5)
+
+
+def test_codes_with_nothing_in_common_agree_by_chance():
+    found = latent.agreement(RNG.normal(size=(2000, 5)), RNG.normal(size=(2000, 8)))
+    assert found.cka < 0.01 and found.procrustes > 0.95
+    assert found.neighbour_overlap == pytest.approx(found.chance_overlap, abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "k", "message"),
+    [
+        (CLOUDS, CLOUDS[:100], 10, "a has 150 codes and b has 100"),
+        (CLOUDS[:8], CLOUDS[:8], 2, "there are 8 samples for 8 units"),
+        (CLOUDS[:30], CLOUDS[:30], 15, "k is 15 and there are 30 codes"),
+        (CLOUDS, np.ones((150, 2)), 10, "all 150 codes in b are equal"),
+        (CLOUDS[:, 0], CLOUDS, 10, r"a has shape \(150,\)"),
+        (CLOUDS, CLOUDS * np.nan, 10, "b holds 600 values that are NaN"),
+    ],
+)
+def test_agreement_refuses_what_it_cannot_compare(a, b, k, message):
+    with pytest.raises(ValueError, match=message):
+        latent.agreement(a, b, k)

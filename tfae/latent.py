@@ -1,4 +1,4 @@
-"""What the code has learned: projections, clusters, neighbours, dimension, traversals (chapter 06).
+"""What the code has learned: projections, clusters, neighbours, agreement, dimension, traversals (chapters 06, 11).
 
 Codes are arrays ``(n, units)``, from ``autoencoder.encode(x)`` or anywhere else. Each picture of them comes with a
 number that says how far to trust it.
@@ -157,8 +157,12 @@ def _projector(method: str, n: int, size: int, seed: int, options: dict[str, Any
 
 def _neighbour_accuracy(points: np.ndarray, labels: np.ndarray, k: int) -> float:
     """Share of the points whose label is the most frequent one among their `k` nearest other points."""
-    others = NearestNeighbors(n_neighbors=k).fit(points).kneighbors(return_distance=False)  # (n, k), not themselves
-    return float(np.mean(scipy.stats.mode(labels[others], axis=1).mode == labels))
+    return float(np.mean(scipy.stats.mode(labels[_others(points, k)], axis=1).mode == labels))
+
+
+def _others(points: np.ndarray, k: int) -> np.ndarray:
+    """Rows of the `k` points nearest to each point, itself left out: shape (n, k)."""
+    return NearestNeighbors(n_neighbors=k).fit(points).kneighbors(return_distance=False)
 
 
 # --- clusters --------------------------------------------------------------------------------------------------------
@@ -394,6 +398,89 @@ def intrinsic_dimension(z: np.ndarray, k: int = 20) -> np.ndarray:
     _, distances = neighbours(z, z, k + 1)
     distances = distances[:, 1:]  # the first is the code itself
     return 1 / np.mean(np.log(distances[:, -1:] / distances[:, :-1]), axis=1)
+
+
+# --- two codes of the same samples -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Agreement:
+    """How far two codes of the same samples say the same.
+
+    None of the three changes when a code is moved, turned, mirrored or scaled as a whole, or its units put in another
+    order: two trainings are free to differ in all that. They do change when single units are scaled.
+
+    Attributes
+    ----------
+    cka : float
+        Linear centred kernel alignment [1]_, in [0, 1]: 1 if one code is the other, turned and scaled. The directions
+        of largest variance decide.
+    procrustes : float
+        In [0, 1]: the share of one code's variance that is left over after the other has been turned and scaled to fit
+        it best [2]_, 0 if nothing is. As in ``scipy.spatial.procrustes``, for codes of any two lengths.
+    neighbour_overlap : float
+        Share of a sample's `k` nearest others in one code that are among its `k` nearest in the other, on average.
+    chance_overlap : float
+        The same for codes that have nothing in common: k / (n - 1).
+    k : int
+
+    References
+    ----------
+    .. [1] S. Kornblith, M. Norouzi, H. Lee and G. Hinton, "Similarity of neural network representations revisited",
+       ICML 2019, arXiv:1905.00414.
+    .. [2] J. C. Gower, "Generalized Procrustes analysis", Psychometrika 40, 1975.
+    """
+
+    cka: float
+    procrustes: float
+    neighbour_overlap: float
+    chance_overlap: float
+    k: int
+
+
+def agreement(a: np.ndarray, b: np.ndarray, k: int = 10) -> Agreement:
+    r"""Compare two codes of the same samples, such as those of two trainings (chapter 11).
+
+    With both codes centred and scaled to a sum of squares of 1, and :math:`s_i` the singular values of
+    :math:`A^T B`,
+
+    .. math:: \mathrm{CKA} = \frac{\sum_i s_i^2}{\|A^T A\|_F \|B^T B\|_F}, \qquad
+              \mathrm{Procrustes} = 1 - \Big(\sum_i s_i\Big)^2.
+
+    Parameters
+    ----------
+    a, b : ndarray, shape (n, units) and (n, other units)
+        Row i of both is the code of one sample, best a held-out one. A unit that never changes adds nothing.
+    k : int
+        Neighbours, fewer than half of the samples.
+
+    Returns
+    -------
+    Agreement
+
+    Raises
+    ------
+    ValueError
+        If the codes are not as many, not finite, or no more than both have units together, since few points can be
+        turned onto each other whatever they are; if all codes of one are equal; or if `k` is too large.
+    """
+    a, b = _check_codes(a, "a"), _check_codes(b, "b")
+    n, units = len(a), a.shape[1] + b.shape[1]
+    if len(b) != n:
+        raise ValueError(f"a has {n} codes and b has {len(b)}; row i of both must be the code of the same sample")
+    if n <= units:
+        raise ValueError(f"there are {n} samples for {units} units; give more samples than both codes have units")
+    if 2 * check_size(k, "k") >= n:
+        raise ValueError(f"k is {k} and there are {n} codes; k neighbours must be fewer than half of the codes")
+    for name, z in (("a", a), ("b", b)):
+        if (z == z[0]).all():
+            raise ValueError(f"all {n} codes in {name} are equal; there is nothing to compare. Has the code collapsed?")
+    shared = [len(np.intersect1d(*both)) for both in zip(_others(a, k), _others(b, k), strict=True)]
+    a, b = a - a.mean(axis=0), b - b.mean(axis=0)
+    a, b = a / np.linalg.norm(a), b / np.linalg.norm(b)
+    s = np.linalg.svd(a.T @ b, compute_uv=False)
+    cka = np.sum(s**2) / (np.linalg.norm(a.T @ a) * np.linalg.norm(b.T @ b))
+    return Agreement(float(cka), float(max(1 - s.sum() ** 2, 0)), float(np.mean(shared) / k), k / (n - 1), k)
 
 
 # --- walks through the code ------------------------------------------------------------------------------------------

@@ -1,0 +1,452 @@
+"""Are samples any good? Distances between distributions, a check for copies, and two more generators (chapter 11).
+
+The measures take tables of features ``(n, features)`` and never look at what made them. For images that is a layer of a
+classifier, ``tfae.features.activations(classifier, x, "features")``: distances between pixels reward blur.
+
+>>> frechet_distance(real_features, sample_features)  # doctest: +SKIP
+>>> precision, recall = precision_recall(real_features, sample_features)  # doctest: +SKIP
+>>> memorisation(sample_features, training_features, held_out_features).share  # doctest: +SKIP
+"""
+
+import copy
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+import scipy.stats
+import tensorflow as tf
+from keras import ops
+from sklearn.metrics import pairwise_distances_chunked
+from sklearn.mixture import GaussianMixture
+from sklearn.neighbors import NearestNeighbors
+
+from tfae.checks import check_number, check_samples, check_seed, check_size, check_table, compatible, shape_text
+from tfae.latent import neighbours
+
+# --- distances between distributions ---------------------------------------------------------------------------------
+
+
+def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
+    r"""Return the squared Fréchet distance between the normal distributions fitted to two sets of features [1]_.
+
+    .. math:: \|\mu_a - \mu_b\|^2 + \mathrm{tr}\,(C_a + C_b - 2 (C_a C_b)^{1/2})
+
+    It sees means and covariances and nothing else. It is 0 for equal ones only, and does not care which set is which.
+    Two samples of one distribution are a little apart, the more so the fewer they are: compare numbers from sets of
+    equal size, and beside the number of two sets of real data.
+
+    Parameters
+    ----------
+    a : ndarray, shape (n, features)
+    b : ndarray, shape (m, features)
+
+    Returns
+    -------
+    float
+        In the squared units of the features: numbers from two feature spaces cannot be compared.
+
+    Raises
+    ------
+    ValueError
+        If the sets differ in features or are not finite tables, or if one has no more samples than features, so that
+        its covariance is singular whatever was sampled.
+
+    References
+    ----------
+    .. [1] M. Heusel, H. Ramsauer, T. Unterthiner, B. Nessler and S. Hochreiter, "GANs trained by a two time-scale
+       update rule converge to a local Nash equilibrium", NeurIPS 2017, arXiv:1706.08500.
+    """
+    a, b = _check_pair(a, b, "a", "b")
+    for name, x in (("a", a), ("b", b)):
+        if len(x) <= x.shape[1]:
+            raise ValueError(
+                f"{name} has {len(x)} samples of {x.shape[1]} features; a covariance needs more samples than features. "
+                f"Give more samples, or fewer features (PCA)."
+            )
+    root_a, root_b = _covariance_root(a), _covariance_root(b)
+    # The trace of (C_a C_b)^(1/2) is the sum of the singular values of R_a R_bᵀ: no root of a matrix is needed.
+    common = np.linalg.svd(root_a @ root_b.T, compute_uv=False).sum()
+    distance = np.sum((a.mean(axis=0) - b.mean(axis=0)) ** 2) + np.sum(root_a**2) + np.sum(root_b**2) - 2 * common
+    return max(float(distance), 0.0)  # rounding can leave -1e-12
+
+
+def _covariance_root(x: np.ndarray) -> np.ndarray:
+    """Return R with Rᵀ R the covariance of the columns, shape (features, features)."""
+    return np.asarray(np.linalg.qr(x - x.mean(axis=0), mode="r")) / math.sqrt(len(x) - 1)
+
+
+def precision_recall(real: np.ndarray, generated: np.ndarray, k: int = 3) -> tuple[float, float]:
+    """Return which share of the samples could be real, and which share of the real data could be sampled [1]_.
+
+    A set stands for the region it was drawn from: balls around its points, each as large as the distance to the `k`-th
+    nearest other point of the set. Precision is the share of the generated samples inside the real region, recall the
+    share of the real ones inside the generated region. A low precision means bad samples, a low recall missing ones.
+
+    Parameters
+    ----------
+    real : ndarray, shape (n, features)
+    generated : ndarray, shape (m, features)
+        As many as real ones: with more points the balls are smaller.
+    k : int
+        Larger balls are kinder to both shares. The paper takes 3.
+
+    Returns
+    -------
+    precision, recall : float
+        In [0, 1]. Two sets drawn from one distribution score well below 1: measure that first.
+
+    Raises
+    ------
+    ValueError
+        If the sets differ in features or are not finite tables, or if `k` is not below the size of both.
+
+    References
+    ----------
+    .. [1] T. Kynkäänniemi, T. Karras, S. Laine, J. Lehtinen and T. Aila, "Improved precision and recall metric for
+       assessing generative models", NeurIPS 2019, arXiv:1904.06991.
+    """
+    real, generated = _check_pair(real, generated, "real", "generated")
+    if check_size(k, "k") >= min(len(real), len(generated)):
+        raise ValueError(
+            f"k is {k}, with {len(real)} real and {len(generated)} generated samples; a sample has at most as many "
+            f"neighbours as there are others in its set"
+        )
+    return _share_inside(generated, real, k), _share_inside(real, generated, k)
+
+
+def _share_inside(points: np.ndarray, region: np.ndarray, k: int) -> float:
+    """Share of the points in at least one of the balls around the points of `region`."""
+    radii = NearestNeighbors(n_neighbors=k).fit(region).kneighbors()[0][:, -1]  # (n,), to others than themselves
+    inside = pairwise_distances_chunked(
+        points, region, reduce_func=lambda rows, _: (rows <= radii).any(axis=1), working_memory=64
+    )  # 64 MiB of distances at a time
+    return float(np.concatenate(list(inside)).mean())
+
+
+# --- memorising ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Memorisation:
+    """How near samples are to the training data, beside held-out data, which nobody could have copied.
+
+    Attributes
+    ----------
+    share : float
+        Share of the samples nearer to a training sample than all but the nearest `level` of the held-out ones. Samples
+        of the same distribution score about `level`; one copy in ten scores 0.1 and more.
+    level : float
+    z : float
+        The statistic of Meehan et al. [1]_ for the whole space: are samples nearer to the training data than held-out
+        data are, or farther? Standard normal if neither; below -3 says copying, above 3 says samples off the data.
+        Copies and bad samples cancel in it, while `share` sees the copies.
+    distances, held_out_distances : ndarray, shape (n,) and (m,)
+        Euclidean, to the nearest training sample.
+    nearest : ndarray of int, shape (n,)
+        Which training sample that is, to be looked at.
+
+    References
+    ----------
+    .. [1] C. Meehan, K. Chaudhuri and S. Dasgupta, "A non-parametric test to detect data-copying in generative models",
+       AISTATS 2020, arXiv:2004.05675.
+    """
+
+    share: float
+    level: float
+    z: float
+    distances: np.ndarray = field(repr=False)
+    held_out_distances: np.ndarray = field(repr=False)
+    nearest: np.ndarray = field(repr=False)
+
+
+def memorisation(generated: np.ndarray, train: np.ndarray, held_out: np.ndarray, level: float = 0.01) -> Memorisation:
+    """Compare the distances of samples and of held-out data to their nearest training samples.
+
+    Parameters
+    ----------
+    generated : ndarray, shape (n, features)
+    train : ndarray, shape (m, features)
+        All that the generator was trained on: a copy of what is missing here cannot be seen.
+    held_out : ndarray, shape (l, features)
+        Of the distribution of the training data, and not seen in training.
+    level : float
+        Between 0 and 1: share of the held-out data that counts as suspiciously near.
+
+    Returns
+    -------
+    Memorisation
+
+    Raises
+    ------
+    ValueError
+        If the sets differ in features or are not finite tables; if `level` of the held-out data is less than one
+        sample; or if that many of them are in the training data, which are then not held out.
+
+    Notes
+    -----
+    Between pixels a blurred image is near to many. Measure in a feature space, and look at the nearest pairs.
+    """
+    generated, train = _check_pair(generated, train, "generated", "train")
+    held_out, _ = _check_pair(held_out, train, "held_out", "train")
+    if len(held_out) * check_number(level, "level", 0, 1, open_ends=True) < 1:
+        raise ValueError(
+            f"the nearest {level:.3g} of {len(held_out)} held-out samples is less than one; give at least "
+            f"{math.ceil(1 / level)}, or a larger level"
+        )
+    nearest, distances = (part[:, 0] for part in neighbours(train, generated, 1))
+    held_out_distances = neighbours(train, held_out, 1)[1][:, 0]
+    limit = np.quantile(held_out_distances, level)
+    if limit == 0:
+        count = np.sum(held_out_distances == 0)
+        raise ValueError(
+            f"{count} of the {len(held_out)} held-out samples are also in the training data, so they are not held out. "
+            f"Remove them, or training samples that occur many times."
+        )
+    n, m = len(distances), len(held_out_distances)
+    farther = scipy.stats.mannwhitneyu(distances, held_out_distances).statistic  # pairs with the sample farther off
+    z = (farther - n * m / 2) / math.sqrt(n * m * (n + m + 1) / 12)
+    return Memorisation(
+        float(np.mean(distances < limit)), float(level), float(z), distances, held_out_distances, nearest
+    )
+
+
+def _check_pair(a: Any, b: Any, name_a: str, name_b: str) -> tuple[np.ndarray, np.ndarray]:
+    a, b = check_table(a, name_a, "features (n, features)"), check_table(b, name_b, "features (n, features)")
+    if a.shape[1] != b.shape[1]:
+        raise ValueError(
+            f"{name_a} has {a.shape[1]} features and {name_b} has {b.shape[1]}; give the same layer of one model"
+        )
+    return a, b
+
+
+# --- a density on codes ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class CodeDensity:
+    """An autoencoder and a density of its codes: together a generator.
+
+    Attributes
+    ----------
+    autoencoder : Autoencoder
+    mixture : sklearn.mixture.GaussianMixture
+        Of flat codes; ``score_samples`` gives log densities in nats.
+    code_shape : tuple of int
+    """
+
+    autoencoder: Any = field(repr=False)
+    mixture: GaussianMixture
+    code_shape: tuple[int, ...]
+
+    def sample(self, n: int, seed: int | None = None) -> np.ndarray:
+        """Return `n` decoded draws from the density, shape ``(n, *sample)``; without a seed others at each call."""
+        rng = np.random.default_rng(None if seed is None else check_seed(seed))
+        mixture = copy.copy(self.mixture)  # its seed is ours for this call alone
+        mixture.random_state = int(rng.integers(2**31))
+        codes = rng.permutation(mixture.sample(check_size(n, "n"))[0])  # they come sorted by component
+        return self.autoencoder.decode(codes.reshape(n, *self.code_shape).astype("float32"))
+
+
+def fit_density(
+    autoencoder: Any, x: np.ndarray, n_components: int = 10, *, seed: int = 0, **options: Any
+) -> CodeDensity:
+    """Fit a Gaussian mixture to the codes of `x`, and so make a generator of an autoencoder that was none [1]_.
+
+    Parameters
+    ----------
+    autoencoder : Autoencoder
+        Trained; whatever has ``encode(x)`` and ``decode(z)``. Of a variational one, the means are fitted.
+    x : ndarray, shape (n, *sample)
+        Training samples.
+    n_components : int
+        One is the normal distribution with the mean and covariance of the codes.
+    seed : int
+        Fixes the start of the fit.
+    **options
+        Go to scikit-learn's GaussianMixture: ``covariance_type="diag"``, ``max_iter=500``.
+
+    Returns
+    -------
+    CodeDensity
+
+    Raises
+    ------
+    ValueError
+        If there are too few samples for so many components of such codes, if all codes are equal or not finite, or if
+        the autoencoder cannot encode and decode.
+
+    References
+    ----------
+    .. [1] P. Ghosh, M. S. M. Sajjadi, A. Vergari, M. Black and B. Schölkopf, "From variational to deterministic
+       autoencoders", ICLR 2020, arXiv:1903.12436.
+    """
+    if not (hasattr(autoencoder, "encode") and hasattr(autoencoder, "decode")):
+        raise ValueError(f"{autoencoder!r} has no encode and decode; give a tfae.models.Autoencoder, or one like it")
+    check_size(n_components, "n_components")
+    z = autoencoder.encode(x)
+    flat = check_table(z.reshape(len(z), -1), "the codes of x")
+    n, units = flat.shape
+    if n < n_components * (units + 1):
+        raise ValueError(
+            f"there are {n} codes of {units} units for {n_components} components; each takes at least {units + 1}, so "
+            f"give {n_components * (units + 1)} samples or more, or fewer components"
+        )
+    if (flat == flat[0]).all():
+        raise ValueError(f"all {n} codes are equal; there is nothing to fit. Has the code collapsed?")
+    mixture = GaussianMixture(n_components, random_state=check_seed(seed), **options).fit(flat)
+    return CodeDensity(autoencoder, mixture, z.shape[1:])
+
+
+# --- a generative adversarial network --------------------------------------------------------------------------------
+
+
+@keras.saving.register_keras_serializable("tfae")
+class GenerativeAdversarialNetwork(keras.Model):
+    r"""A generator that learns from a discriminator, which learns to tell its samples from data [1]_.
+
+    With D the discriminator's logit, of "this is data", and :math:`\sigma` the logistic function, each pays in nats per
+    sample
+
+    .. math:: L_D = -E_x[\log \sigma(D(x))] - E_z[\log(1 - \sigma(D(G(z))))], \qquad L_G = -E_z[\log \sigma(D(G(z)))]
+
+    with z standard normal. :math:`L_G` is the non-saturating form of section 3 of the paper: its gradient does not
+    vanish while the discriminator is ahead. Both networks take one step for each batch, from the same state. Where
+    neither can improve, :math:`L_D = 2 \ln 2` and :math:`L_G = \ln 2`; a falling loss is no sign of better samples.
+
+    ``compile`` gets an optimizer and no loss; ``fit(x)`` logs ``discriminator_loss`` and ``generator_loss``, and so do
+    ``evaluate(x)`` and ``validation_data``. A call returns the logits of the data and of as many samples.
+
+    Parameters
+    ----------
+    generator : keras.Layer
+        Maps codes ``(n, *code_shape)`` to samples. One that Keras has not built is to be called once on codes before,
+        ``generator(np.zeros((1, 16)))``: nothing else says how long they are.
+    discriminator : keras.Layer
+        Maps samples to logits ``(n, 1)``: no sigmoid at its end.
+    seed : int, optional
+        Fixes the codes drawn in training.
+
+    Raises
+    ------
+    ValueError
+        If a part is not a Keras layer, the code size is unknown, the discriminator ends with a sigmoid or does not
+        return one number for each sample, or the generator's samples are not of the shape of the data; and before
+        training if ``compile`` got a loss, if ``fit`` got targets, or if the data are empty, of the wrong shape or not
+        finite.
+
+    References
+    ----------
+    .. [1] I. Goodfellow et al., "Generative adversarial nets", NeurIPS 2014, arXiv:1406.2661.
+    """
+
+    def __init__(
+        self, generator: keras.Layer, discriminator: keras.Layer, seed: int | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        for name, part in (("generator", generator), ("discriminator", discriminator)):
+            if not isinstance(part, keras.Layer):
+                raise ValueError(f"the {name} must be a Keras layer or model, not {type(part).__name__}: {part!r}")
+        last = (getattr(discriminator, "layers", None) or [discriminator])[-1]
+        if getattr(last, "activation", None) is keras.activations.sigmoid:
+            raise ValueError("the discriminator ends with a sigmoid; it must return logits: Dense(1), no activation")
+        self.generator = generator
+        self.discriminator = discriminator
+        self.seed = None if seed is None else check_seed(seed)
+        self.seed_generator = keras.random.SeedGenerator(self.seed)
+        self.trackers = [keras.metrics.Mean(name) for name in ("discriminator_loss", "generator_loss")]
+        self.built = generator.built and discriminator.built
+
+    def call(self, x: Any, training: bool | None = None) -> tuple[Any, Any]:
+        z = keras.random.normal((ops.shape(x)[0], *self._code_shape()), seed=self.seed_generator)
+        samples = self.generator(z, training=training)
+        if not compatible(samples.shape[1:], x.shape[1:]):
+            raise ValueError(
+                f"the generator returns samples of shape {shape_text(samples.shape[1:])} and the data have "
+                f"{shape_text(x.shape[1:])}; the two must be equal"
+            )
+        real, fake = self.discriminator(x, training=training), self.discriminator(samples, training=training)
+        if real.shape[1:] != (1,):
+            raise ValueError(
+                f"the discriminator returns {shape_text(('n', *real.shape[1:]))}; it must return one logit, (n, 1)"
+            )
+        return real, fake
+
+    # Training.
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        with tf.GradientTape(persistent=True) as tape:
+            discriminator_loss, generator_loss = map(
+                self._aggregate_additional_loss, self._two_losses(data, training=True)
+            )
+        gradients = [
+            *tape.gradient(generator_loss, self.generator.trainable_variables),
+            *tape.gradient(discriminator_loss, self.discriminator.trainable_variables),
+        ]
+        self.optimizer.apply(gradients, self.trainable_variables)  # in the order of the two parts
+        return {tracker.name: tracker.result() for tracker in self.trackers}
+
+    def test_step(self, data: Any) -> dict[str, Any]:
+        self._two_losses(data, training=False)
+        return {tracker.name: tracker.result() for tracker in self.trackers}
+
+    def _two_losses(self, data: Any, training: bool) -> tuple[Any, Any]:
+        real, fake = self(keras.utils.unpack_x_y_sample_weight(data)[0], training=training)
+        # -log sigma(D) is softplus(-D), and -log(1 - sigma(D)) is softplus(D), with no logarithm of 0.
+        losses = ops.mean(ops.softplus(-real)) + ops.mean(ops.softplus(fake)), ops.mean(ops.softplus(-fake))
+        for tracker, loss in zip(self.trackers, losses, strict=True):
+            tracker.update_state(loss, sample_weight=ops.shape(real)[0])
+        return losses
+
+    # Keras's fit and evaluate, after one look at the data.
+
+    def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
+        self._check_data(x, y)
+        return super().fit(x, y, *args, **kwargs)
+
+    def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        self._check_data(x, y)
+        return super().evaluate(x, y, *args, **kwargs)
+
+    def _check_data(self, x: Any, y: Any) -> None:
+        if getattr(self, "loss", None) is not None:
+            raise ValueError(f"the loss is {self.loss!r}; this model has two of its own: compile without")
+        if y is not None:
+            raise ValueError("y is given, and there is nothing to predict: call fit(x)")
+        if hasattr(x, "shape"):  # a tf.data.Dataset is read batch by batch
+            check_samples(x, _sample_shape(self.discriminator))
+
+    # Answers.
+
+    def sample(self, n: int, seed: int | None = None, batch_size: int = 1024) -> np.ndarray:
+        """Return `n` samples, shape ``(n, *sample)``, made `batch_size` at a time; without a seed others each time."""
+        rng = np.random.default_rng(None if seed is None else check_seed(seed))
+        z = rng.normal(size=(check_size(n, "n"), *self._code_shape())).astype("float32")
+        starts = range(0, n, check_size(batch_size, "batch_size"))
+        return np.concatenate([np.asarray(self.generator(z[i : i + batch_size], training=False)) for i in starts])
+
+    def _code_shape(self) -> tuple[int, ...]:
+        shape = _sample_shape(self.generator)
+        if shape is None:
+            raise ValueError(
+                "the generator has not seen a code yet, so the size of its codes is unknown. Begin it with "
+                "keras.Input, or call it once: generator(np.zeros((1, 16)))."
+            )
+        return shape
+
+    def get_config(self) -> dict[str, Any]:
+        parts = {"generator": self.generator, "discriminator": self.discriminator}
+        serialized = {name: keras.saving.serialize_keras_object(part) for name, part in parts.items()}
+        return super().get_config() | serialized | {"seed": self.seed}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "GenerativeAdversarialNetwork":
+        parts = ("generator", "discriminator")
+        return cls(**(config | {name: keras.saving.deserialize_keras_object(config[name]) for name in parts}))
+
+
+def _sample_shape(part: keras.Layer) -> tuple[int, ...] | None:
+    """Shape of one sample that `part` takes: declared, or that of its first call, or not known yet."""
+    shape = getattr(part, "input_shape", None) or (part.get_build_config() or {}).get("input_shape")
+    return tuple(shape[1:]) if shape else None
