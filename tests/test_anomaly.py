@@ -1,0 +1,301 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+from scipy.stats import multivariate_normal
+from sklearn.decomposition import PCA
+
+from tfae import anomaly, attribution, models, targets
+
+SIZE, UNITS = 12, 3
+
+
+@pytest.fixture(scope="module")
+def x():
+    """300 points near a three-dimensional plane in 12 features."""
+    rng = np.random.default_rng(0)
+    plane = rng.normal(size=(UNITS, SIZE))
+    return (rng.normal(size=(300, UNITS)) @ plane + 0.3 * rng.normal(size=(300, SIZE)) + 1).astype("float32")
+
+
+@pytest.fixture(scope="module")
+def linear(x):
+    """A linear autoencoder that is PCA, with a code of another scale and skew than PCA's."""
+    pca = PCA(UNITS).fit(x)
+    autoencoder = models.linear_autoencoder(SIZE, UNITS, seed=0)
+    mix = np.array([[2.0, 1, 0], [0, 0.5, 3], [0, 0, 1]])
+    encode, decode = pca.components_.T @ mix, np.linalg.inv(mix) @ pca.components_
+    autoencoder.set_weights([encode, 0.5 - pca.mean_ @ encode, decode, pca.mean_ - 0.5 * decode.sum(axis=0)])
+    np.testing.assert_allclose(autoencoder.reconstruct(x), pca.inverse_transform(pca.transform(x)), atol=1e-4)
+    return autoencoder
+
+
+@pytest.fixture(scope="module")
+def vae():
+    encoder, decoder = (
+        models.dense_encoder((4, 4, 1), 4, (8,), seed=0),
+        models.dense_decoder((4, 4, 1), 2, (8,), seed=1),
+    )
+    return models.VariationalAutoencoder(encoder, decoder, seed=0)
+
+
+# --- scores ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_code_distance_is_mahalanobis_and_knows_no_scale(linear, x):
+    z = linear.encode(x).astype("float64")
+    distances = anomaly.score(anomaly.code_distance(linear, x), x)
+    centred = z - z.mean(axis=0)
+    by_hand = np.einsum("ni,ij,nj->n", centred, np.linalg.inv(np.cov(z.T)), centred)
+    np.testing.assert_allclose(distances, by_hand, rtol=1e-3)
+    assert distances.mean() == pytest.approx(UNITS * 299 / 300, rel=1e-4)
+    scores = PCA(UNITS, whiten=True).fit_transform(x)  # the same plane, seen in its own axes
+    np.testing.assert_allclose(distances, np.sum(scores**2, axis=1), rtol=1e-3)
+
+
+def test_the_negative_log_likelihood_is_that_of_two_gaussians(linear, x):
+    nll = anomaly.score(anomaly.negative_log_likelihood(linear, x), x)
+    z, x_hat = linear.encode(x).astype("float64"), linear.reconstruct(x)
+    noise = np.mean((x - x_hat) ** 2, axis=1).mean()
+    by_hand = -multivariate_normal(z.mean(axis=0), np.cov(z.T)).logpdf(z)
+    by_hand -= multivariate_normal(np.zeros(SIZE), noise).logpdf(x - x_hat)
+    np.testing.assert_allclose(nll, by_hand, rtol=1e-3)
+
+
+def test_each_score_sees_what_it_should(linear, x):
+    """Off the plane the error rises and the code stays; far along the plane it is the other way round."""
+    pca = PCA(SIZE).fit(x)
+    off, along = x[:50] + 4 * pca.components_[-1], x[:50] + 30 * pca.components_[0]
+    error = targets.reconstruction_error(linear)
+    distance, both = anomaly.code_distance(linear, x), anomaly.negative_log_likelihood(linear, x)
+    auroc = {
+        (name, place): anomaly.evaluate(
+            np.concatenate([anomaly.score(target, x), anomaly.score(target, strange)]), np.arange(350) >= 300
+        ).auroc
+        for name, target in {"error": error, "distance": distance, "both": both}.items()
+        for place, strange in {"off": off, "along": along}.items()
+    }
+    assert auroc["error", "off"] > 0.99 and auroc["distance", "along"] > 0.99
+    assert abs(auroc["error", "along"] - 0.5) < 0.1 and abs(auroc["distance", "off"] - 0.5) < 0.1
+    assert min(auroc["both", "off"], auroc["both", "along"]) > 0.99
+
+
+def test_the_negative_elbo_is_that_of_the_model(vae):
+    x = np.random.default_rng(0).random((20, 4, 4, 1)).astype("float32")
+    target = anomaly.negative_elbo(vae, n_samples=3000)
+    np.testing.assert_allclose(anomaly.score(target, x), -vae.elbo(x, n_samples=3000), rtol=5e-3)
+    np.testing.assert_array_equal(anomaly.score(target, x), anomaly.score(target, x))
+
+
+def test_combined_scores_count_in_units_of_their_own_spread(linear, x):
+    error, distance = targets.reconstruction_error(linear), anomaly.code_distance(linear, x)
+    by_hand = sum((s - s.mean()) / s.std() for s in (anomaly.score(error, x), anomaly.score(distance, x)))
+    both = anomaly.combined([error, distance], x)
+    np.testing.assert_allclose(anomaly.score(both, x), by_hand, rtol=1e-4, atol=1e-4)
+    scaled = anomaly.combined([lambda batch: 1000 * error(batch), distance], x)
+    np.testing.assert_allclose(anomaly.score(scaled, x), by_hand, rtol=1e-4, atol=1e-4)
+    assert both.name == "reconstruction error + code distance"
+    with pytest.raises(ValueError, match="scores is empty"):
+        anomaly.combined([], x)
+    with pytest.raises(ValueError, match="for all 300 normal samples, so it has no unit"):
+        anomaly.combined([lambda batch: 0 * batch[:, 0]], x)
+
+
+class Subclassed(keras.Model):
+    def __init__(self, *parts):
+        super().__init__()
+        self.chain = keras.Sequential(parts)
+
+    def call(self, x):
+        return self.chain(x)
+
+
+def autoencoders():
+    """Encoders and decoders of every kind, two of them with a code that is no vector."""
+    shape = (8, 8, 1)
+    functional = models.dense_autoencoder(shape, 3, (6,), seed=0)
+    pooled = keras.Sequential([layers.Conv2D(2, 3, 4, padding="same")])  # unbuilt; codes (2, 2, 2)
+    drawn = keras.Sequential([layers.Conv2DTranspose(1, 3, 4, padding="same")])
+    x = keras.Input(shape)
+    nested = keras.Model(x, functional.encoder(x))
+    return {
+        "sequential": functional,
+        "nested": models.Autoencoder(nested, functional.decoder),
+        "convolutional": models.conv_autoencoder(shape, 3, (2, 4), seed=0),
+        "code with places": models.Autoencoder(pooled, drawn),
+        "subclassed": models.Autoencoder(
+            Subclassed(layers.Flatten(), layers.Dense(3)), Subclassed(layers.Dense(64), layers.Reshape(shape))
+        ),
+        "k-sparse": models.KSparseAutoencoder(
+            models.dense_encoder(shape, 4, (6,), seed=0), models.dense_decoder(shape, 4, (6,), seed=1), k=3
+        ),
+        "denoising": models.DenoisingAutoencoder(functional.encoder, functional.decoder, level=1.0),
+    }
+
+
+@pytest.mark.filterwarnings("ignore:1 of 2 attributions miss the tolerance")
+@pytest.mark.parametrize("kind", autoencoders())
+def test_every_form_of_autoencoder_can_be_scored_and_explained(kind):
+    autoencoder, x = autoencoders()[kind], np.random.default_rng(0).random((60, 8, 8, 1)).astype("float32")
+    target = anomaly.negative_log_likelihood(autoencoder, x)
+    scores = anomaly.score(target, x, batch_size=25)
+    np.testing.assert_allclose(scores, anomaly.score(target, x), rtol=1e-4)
+    z = autoencoder.encode(x).reshape(60, -1)
+    distances = anomaly.score(anomaly.code_distance(autoencoder, x, batch_size=7), x)
+    assert distances.mean() == pytest.approx(z.shape[1] * 59 / 60, rel=1e-3)
+    explained = anomaly.explain(target, autoencoder, x[:2], steps=20)
+    assert explained.normal.shape == x[:2].shape
+    assert kind == "k-sparse" or explained.attribution.completeness_gap.max() < 0.01  # a k-sparse code jumps
+
+
+def test_any_keras_model_has_a_reconstruction_error():
+    model = Subclassed(layers.Flatten(), layers.Dense(9), layers.Dense(16), layers.Reshape((4, 4, 1)))
+    x = np.random.default_rng(0).random((5, 4, 4, 1)).astype("float32")
+    errors = anomaly.score(targets.reconstruction_error(model), x)
+    np.testing.assert_allclose(errors, np.mean((model(x).numpy() - x) ** 2, axis=(1, 2, 3)), rtol=1e-5)
+
+
+def test_scores_that_cannot_be_are_refused(linear, x):
+    with pytest.raises(ValueError, match="3 samples and a code has 3 units; their covariance needs more samples"):
+        anomaly.code_distance(linear, x[:3])
+    with pytest.raises(ValueError, match="do not vary in 3 of 3 directions"):
+        anomaly.code_distance(linear, np.repeat(x[:1], 9, axis=0))
+    dead = models.dense_autoencoder(SIZE, 2, (), seed=0)
+    dead.encoder.layers[-1].kernel.assign(np.eye(SIZE, 2) * [1, 0])
+    with pytest.raises(ValueError, match=r"do not vary in 1 of 2 directions.*always 0"):
+        anomaly.negative_log_likelihood(dead, x)
+    with pytest.raises(ValueError, match=r"x_normal has shape \(300, 5\)"):
+        anomaly.code_distance(linear, x[:, :5])
+    broken = x.copy()
+    broken[4, 2] = np.nan
+    with pytest.raises(ValueError, match=r"x_normal holds 1 values that are NaN or infinite, the first at \(4, 2\)"):
+        anomaly.code_distance(linear, broken)
+    with pytest.raises(ValueError, match=r"x holds 1 values that are NaN"):
+        anomaly.score(anomaly.code_distance(linear, x), broken)
+    with pytest.raises(ValueError, match=r"looked for in a Sequential.*wrap your two models"):
+        anomaly.code_distance(linear.encoder, x)
+    with pytest.raises(ValueError, match="needs a VariationalAutoencoder, not Autoencoder"):
+        anomaly.negative_elbo(linear)
+    perfect = models.linear_autoencoder(2, 2)
+    perfect.set_weights([np.eye(2), np.zeros(2), np.eye(2), np.zeros(2)])
+    with pytest.raises(ValueError, match="without any error"):
+        anomaly.negative_log_likelihood(perfect, x[:, :2])
+    with pytest.raises(ValueError, match=r"returns shape \(300, 12\) for 300 samples"):
+        anomaly.score(lambda batch: batch, x)
+    with pytest.raises(ValueError, match="the score of x holds 300 values that are NaN"):
+        anomaly.score(lambda batch: batch[:, 0] * np.nan, x)
+
+
+# --- thresholds ------------------------------------------------------------------------------------------------------
+
+
+def test_a_threshold_keeps_its_promise_on_new_normals():
+    """Over many draws: on average the promised rate, and 95 % of the sets inside their interval."""
+    rng = np.random.default_rng(0)
+    for n, wanted in ((19, 0.05), (99, 0.1), (500, 0.03)):
+        chosen = [anomaly.threshold(rng.exponential(size=n), wanted) for _ in range(2000)]
+        true_rates = np.exp([-alarm.value for alarm in chosen])  # of an exponential distribution
+        promised = chosen[0].false_alarm_rate
+        assert promised <= wanted < promised + 1 / n
+        assert true_rates.mean() == pytest.approx(promised, rel=0.05)
+        low, high = chosen[0].interval
+        assert np.mean((true_rates >= low) & (true_rates <= high)) == pytest.approx(0.95, abs=0.02)
+        assert low < promised < high and chosen[0].n_normal == n
+
+
+def test_a_threshold_is_the_smallest_that_will_do():
+    scores = np.arange(99)[::-1]
+    alarm = anomaly.threshold(scores, 0.05)  # 5 of 100 places lie above it
+    assert alarm.value == 94 and alarm.false_alarm_rate == 0.05
+    np.testing.assert_array_equal(alarm.raised([93.0, 94.0, 94.1]), [False, False, True])
+    assert anomaly.threshold(np.arange(19), 0.05).value == 18  # the largest: 1 of 20 places above
+    assert not anomaly.threshold(np.ones(50), 0.05).raised(np.ones(9)).any()  # ties never raise the rate
+
+
+@pytest.mark.parametrize(
+    ("scores", "rate", "message"),
+    [
+        (np.arange(18), 0.05, "0.05 needs at least 19 normal samples, and there are 18.*promises 0.0526"),
+        (np.arange(98), 0.01, "at least 99 normal samples"),
+        (np.arange(50), 0, "false_alarm_rate is 0; it must be a number in"),
+        (np.arange(50), 1.0, "false_alarm_rate is 1.0"),
+        (np.array([1.0, np.nan] * 50), 0.05, "normal_scores holds 50 values that are NaN or infinite, the first at 1"),
+        (np.ones((50, 2)), 0.05, r"normal_scores has shape \(50, 2\)"),
+        (np.ones(0), 0.05, r"normal_scores has shape \(0,\)"),
+    ],
+)
+def test_thresholds_that_cannot_be_are_refused(scores, rate, message):
+    with pytest.raises(ValueError, match=message):
+        anomaly.threshold(scores, rate)
+
+
+# --- evaluation ------------------------------------------------------------------------------------------------------
+
+
+def test_an_evaluation_by_hand():
+    scores, truth = np.array([1.0, 2, 3, 4, 5]), np.array([0, 0, 1, 0, 1])
+    result = anomaly.evaluate(scores, truth, anomaly.Threshold(3.5, 0.1, (0, 1), 9))
+    assert result.auroc == pytest.approx(5 / 6)  # five of the six pairs are in order
+    assert result.average_precision == pytest.approx((1 / 1 + 2 / 3) / 2)  # the anomaly is the positive class
+    assert (result.prevalence, result.n_normal, result.n_anomalies) == (0.4, 3, 2)
+    assert result.false_alarms == pytest.approx(1 / 3) and result.detected == 0.5
+    # Shares below each anomaly: 2/3, 1. Shares above each normal sample: 1, 1, 1/2.
+    assert result.auroc_error == pytest.approx(
+        np.sqrt(np.var([2 / 3, 1], ddof=1) / 2 + np.var([1, 1, 0.5], ddof=1) / 3)
+    )
+    assert anomaly.evaluate(-scores, truth).auroc == pytest.approx(1 / 6)
+    assert anomaly.evaluate(np.zeros(5), truth).auroc == 0.5  # ties count half
+
+
+def test_the_standard_error_is_the_scatter_over_new_samples():
+    rng, found = np.random.default_rng(0), []
+    for _ in range(300):
+        scores = np.concatenate([rng.normal(size=80), rng.normal(1, size=40)])
+        found.append(anomaly.evaluate(scores, np.arange(120) >= 80))
+    scatter = np.std([result.auroc for result in found])
+    assert np.mean([result.auroc_error for result in found]) == pytest.approx(scatter, rel=0.12)
+
+
+@pytest.mark.parametrize(
+    ("scores", "truth", "message"),
+    [
+        ([1.0, 2, 3], [0, 0, 0], "3 normal samples and 0 anomalies; an evaluation needs at least two of each"),
+        ([1.0, 2, 3], [1, 1, 1], "0 normal samples and 3 anomalies"),
+        ([1.0, 2, 3], [0, 0, 1], "2 normal samples and 1 anomalies"),
+        ([1.0, 2, 3], [0, 1], r"is_anomaly has shape \(2,\) and scores \(3,\)"),
+        ([1.0, 2, 3], [0, 1, 2], "one True .an anomaly. or False each"),
+        ([1.0, np.inf, 3, 4], [0, 0, 1, 1], "scores holds 1 values that are NaN or infinite, the first at 1"),
+    ],
+)
+def test_evaluations_that_cannot_be_are_refused(scores, truth, message):
+    with pytest.raises(ValueError, match=message):
+        anomaly.evaluate(scores, truth)
+
+
+# --- reasons ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_explanation_points_at_what_was_changed(linear, x):
+    """On a plane the nearest normal is the projection, and what was added to one feature is found there."""
+    strange = x[:8].copy()
+    strange[:, 5] += 6
+    target = anomaly.negative_log_likelihood(linear, x)
+    explained = anomaly.explain(target, linear, strange, steps=120, learning_rate=0.1, tolerance=1e-3)
+    np.testing.assert_allclose(explained.normal, linear.reconstruct(strange), atol=0.02)
+    gained = anomaly.score(target, strange) - anomaly.score(target, explained.normal)
+    np.testing.assert_allclose(explained.attribution.values.sum(axis=1), gained, rtol=2e-3)
+    assert (np.argmax(explained.attribution.values, axis=1) == 5).all()
+    np.testing.assert_allclose(explained.distance, np.linalg.norm(strange - explained.normal, axis=1), rtol=1e-5)
+
+
+def test_a_sum_of_scores_is_a_score(linear, x):
+    error, distance = targets.reconstruction_error(linear), anomaly.code_distance(linear, x)
+
+    def both(batch):
+        return 3 * error(batch) + distance(batch)
+
+    expected = 3 * anomaly.score(error, x) + anomaly.score(distance, x)
+    np.testing.assert_allclose(anomaly.score(both, x), expected, rtol=1e-5)
+    found = attribution.integrated_gradients(both, x[:4])
+    assert found.completeness_gap.max() < 0.005 and both(tf.constant(x[:4])).shape == (4,)

@@ -1,0 +1,462 @@
+"""What is not normal: scores, thresholds, and why (chapter 12).
+
+An autoencoder that has seen normal samples alone reproduces normal samples. A *score* is one number for each sample,
+larger for stranger ones; the scores here are targets (`tfae.targets`), so all of `tfae.attribution` explains them. The
+anomaly is the positive class throughout, and no anomaly is needed before the evaluation.
+
+>>> strangeness = negative_log_likelihood(autoencoder, x_validation)  # doctest: +SKIP
+>>> alarm = threshold(score(strangeness, x_validation), false_alarm_rate=0.05)  # doctest: +SKIP
+>>> alarm.raised(score(strangeness, x_new))  # doctest: +SKIP
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from keras import ops
+from scipy.stats import beta, rankdata
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from tfae import targets
+from tfae.adversarial import nearest_normal
+from tfae.attribution import Attribution, integrated_gradients
+from tfae.checks import check_inputs, check_number, check_samples, check_size
+from tfae.models import Autoencoder, VariationalAutoencoder
+from tfae.targets import Target
+
+# --- scores ----------------------------------------------------------------------------------------------------------
+#
+# The plainest score is targets.reconstruction_error(autoencoder), for which any Keras model will do.
+
+
+def score(target: Callable[[Any], Any], x: Any, batch_size: int = 1024) -> np.ndarray:
+    """Return the score of each sample.
+
+    Parameters
+    ----------
+    target : tfae.targets.Target or callable
+        Maps a tensor of samples to a tensor ``(n,)``: one of `tfae.targets`, one made here, or a sum of several.
+    x : array, shape (n, *sample)
+    batch_size : int
+
+    Returns
+    -------
+    ndarray of float64, shape (n,)
+        Larger for stranger samples.
+
+    Raises
+    ------
+    ValueError
+        If `x` is empty or not finite, or the target does not return one finite number for each sample.
+    """
+    x = check_samples(x, None).astype("float32")
+    scores = np.empty(len(x))
+    for start in range(0, len(x), check_size(batch_size, "batch_size")):
+        batch = x[start : start + batch_size]
+        values = np.asarray(target(tf.constant(batch)))
+        if values.shape != (len(batch),):
+            raise ValueError(
+                f"the score returns shape {values.shape} for {len(batch)} samples; it must return one number for each"
+            )
+        scores[start : start + batch_size] = values
+    return _check_scores(scores, "the score of x")
+
+
+def code_distance(autoencoder: Autoencoder, x_normal: Any, batch_size: int = 1024) -> Target:
+    r"""Return the score "how far the code is from the normal codes", the squared Mahalanobis distance [1]_.
+
+    With mean :math:`\mu` and covariance :math:`\Sigma` of the normal codes it is
+    :math:`(z - \mu)^T \Sigma^{-1} (z - \mu)`. Over the n codes of k units that it was made from, its
+    mean is k (n - 1) / n.
+
+    Parameters
+    ----------
+    autoencoder : Autoencoder
+    x_normal : array, shape (n, *sample)
+        Normal samples, clearly more than there are code units.
+    batch_size : int
+
+    Raises
+    ------
+    ValueError
+        If there are not more normal samples than code units; if their codes do not vary in some direction, so that
+        distances along it have no unit; or if `autoencoder` has no code to look at.
+
+    References
+    ----------
+    .. [1] P. C. Mahalanobis, "On the generalised distance in statistics", Proceedings of the National Institute of
+       Sciences of India 2, 1936.
+    """
+    mean, whiten, _ = _gaussian(_codes(autoencoder, x_normal, batch_size))
+    return Target("code distance", _code_of(autoencoder), lambda z, x: _squared_distance(z, mean, whiten))
+
+
+def negative_log_likelihood(autoencoder: Autoencoder, x_normal: Any, batch_size: int = 1024) -> Target:
+    r"""Return the score that weighs reconstruction error and code distance against each other, in nats.
+
+    It is the negative logarithm of the density of a sample x with its code z if normal codes are Gaussian and a
+    reconstruction misses by Gaussian noise of variance :math:`\sigma^2` in each of the D features,
+
+    .. math:: -\ln p(x, z) = \frac{\|x - \hat x\|^2}{2 \sigma^2} + \frac{D}{2} \ln 2 \pi \sigma^2
+              + \frac12 (z - \mu)^T \Sigma^{-1} (z - \mu) + \frac12 \ln \det 2 \pi \Sigma,
+
+    with :math:`\sigma^2, \mu, \Sigma` estimated from the normal samples. A linear autoencoder makes this the model of
+    probabilistic PCA [1]_.
+
+    Parameters
+    ----------
+    autoencoder : Autoencoder
+    x_normal : array, shape (n, *sample)
+        Normal samples, best such as the autoencoder was not trained on: it misses those by less than new ones.
+    batch_size : int
+
+    Raises
+    ------
+    ValueError
+        As `code_distance`, and if the normal samples are reconstructed without any error.
+
+    References
+    ----------
+    .. [1] M. E. Tipping and C. M. Bishop, "Probabilistic principal component analysis", Journal of the Royal
+       Statistical Society B 61(3), 1999.
+    """
+    mean, whiten, log_volume = _gaussian(_codes(autoencoder, x_normal, batch_size))
+    variance = float(np.mean(score(targets.reconstruction_error(autoencoder), x_normal, batch_size), dtype="float64"))
+    if variance == 0:
+        raise ValueError(
+            "the normal samples are reconstructed without any error, so an error has no scale; use fewer units"
+        )
+    code = _code_of(autoencoder)
+
+    def read(z: Any, x: Any) -> Any:
+        squares = ops.square(autoencoder.decoder(z, training=False) - x)
+        features = math.prod(squares.shape[1:])
+        missed = ops.sum(squares, axis=tuple(range(1, len(squares.shape)))) / variance
+        constant = features * math.log(2 * math.pi * variance) + log_volume
+        return 0.5 * (missed + _squared_distance(z, mean, whiten) + constant)
+
+    return Target("negative log-likelihood", code, read)
+
+
+def negative_elbo(vae: VariationalAutoencoder, n_samples: int = 8, seed: int = 0) -> Target:
+    """Return the score "negative evidence lower bound" of a variational autoencoder, in nats (chapter 05) [1]_.
+
+    It holds both parts by itself: the reconstruction, and how far the code is from the prior. The noise is drawn once
+    and is the same for all samples, so that equal samples get equal scores.
+
+    References
+    ----------
+    .. [1] J. An and S. Cho, "Variational autoencoder based anomaly detection using reconstruction probability", SNU
+       Data Mining Center, 2015, scores by the first part alone.
+    """
+    if not isinstance(vae, VariationalAutoencoder):
+        raise ValueError(
+            f"a bound needs a VariationalAutoencoder, not {type(vae).__name__}; use negative_log_likelihood"
+        )
+    bound = targets.elbo(vae, n_samples, seed)
+    return Target("negative ELBO", bound.network, lambda both, x: -bound.read(both, x))
+
+
+def combined(scores: Sequence[Callable[[Any], Any]], x_normal: Any, batch_size: int = 1024) -> Target:
+    """Return the sum of several scores, each less its mean and divided by its standard deviation on normal samples.
+
+    So a score counts by how unusual it is, whatever its unit. `negative_log_likelihood` weighs by a model instead, in
+    which an error in hundreds of features drowns a distance in ten units.
+
+    Parameters
+    ----------
+    scores : sequence of tfae.targets.Target or callable
+    x_normal : array, shape (n, *sample)
+        Normal samples, best such as the autoencoder was not trained on.
+    batch_size : int
+
+    Raises
+    ------
+    ValueError
+        If there is no score, or one is the same for all normal samples, so that it has no unit.
+    """
+    if not scores:
+        raise ValueError("scores is empty; give at least one, such as targets.reconstruction_error(autoencoder)")
+    terms = []
+    for target in scores:
+        values = score(target, x_normal, batch_size)
+        if values.std() == 0:
+            raise ValueError(
+                f"{_name(target)} is {values[0]:g} for all {len(values)} normal samples, so it has no unit"
+            )
+        terms.append((target, float(values.mean()), float(values.std())))
+    name = " + ".join(_name(target) for target in scores)
+    return Target(name, lambda x: x, lambda _, x: sum((target(x) - mean) / spread for target, mean, spread in terms))
+
+
+def _name(target: Any) -> str:
+    return str(getattr(target, "name", type(target).__name__))
+
+
+def _codes(autoencoder: Autoencoder, x_normal: Any, batch_size: int) -> np.ndarray:
+    code = _code_of(autoencoder)
+    x = check_inputs(autoencoder.encoder, x_normal, "x_normal")
+    starts = range(0, len(x), check_size(batch_size, "batch_size"))
+    return np.concatenate([_flat(np.asarray(code(x[start : start + batch_size]))) for start in starts])
+
+
+def _code_of(autoencoder: Autoencoder) -> Callable[[Any], Any]:
+    if not isinstance(autoencoder, Autoencoder):
+        raise ValueError(
+            f"a code is looked for in a {type(autoencoder).__name__}, which names no encoder; wrap your two models as "
+            f"tfae.models.Autoencoder(encoder, decoder), or use targets.reconstruction_error"
+        )
+    return lambda x: autoencoder.code(x, training=False)
+
+
+def _flat(z: Any) -> Any:
+    return z.reshape(len(z), -1) if isinstance(z, np.ndarray) else ops.reshape(z, (-1, math.prod(z.shape[1:])))
+
+
+def _gaussian(z: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """Return the mean of the codes, a matrix that whitens them, and ln det(2 pi covariance)."""
+    n, units = z.shape
+    if n <= units:
+        raise ValueError(
+            f"x_normal holds {n} samples and a code has {units} units; their covariance needs more samples than units, "
+            f"better ten times as many"
+        )
+    z = check_samples(z, None, "the codes of x_normal").astype("float64")
+    mean = z.mean(axis=0)
+    variances, axes = np.linalg.eigh(np.cov(z, rowvar=False).reshape(units, units))
+    if variances[0] <= 1e-10 * variances[-1]:
+        flat = int(np.sum(variances <= 1e-10 * variances[-1]))
+        raise ValueError(
+            f"the codes of x_normal do not vary in {flat} of {units} directions, so distances along these have no "
+            f"unit. Use a smaller code, without units that are always 0, or targets.reconstruction_error."
+        )
+    log_volume = float(np.sum(np.log(2 * math.pi * variances)))
+    return mean.astype("float32"), (axes / np.sqrt(variances)).astype("float32"), log_volume
+
+
+def _squared_distance(z: Any, mean: np.ndarray, whiten: np.ndarray) -> Any:
+    return ops.sum(ops.square(ops.matmul(_flat(z) - mean, whiten)), axis=-1)
+
+
+# --- thresholds ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A score above which there is an alarm, and the false alarms to expect.
+
+    Attributes
+    ----------
+    value : float
+    false_alarm_rate : float
+        Share of new normal samples that will be above `value`, on average over all sets of `n_normal` normal samples.
+    interval : tuple of float
+        Where that share lies with 95 % probability for the set at hand.
+    n_normal : int
+    """
+
+    value: float
+    false_alarm_rate: float
+    interval: tuple[float, float]
+    n_normal: int
+
+    def raised(self, scores: Any) -> np.ndarray:
+        """Return whether each score raises the alarm, shape ``(n,)``."""
+        return _check_scores(scores) > self.value
+
+
+def threshold(normal_scores: Any, false_alarm_rate: float = 0.05) -> Threshold:
+    """Choose the lowest threshold that promises no more false alarms than wanted, from normal samples alone.
+
+    Of n scores of normal samples the r-th smallest is taken. A new one is above it with probability
+    (n + 1 - r) / (n + 1), whatever the distribution of the scores; for the set at hand that share is Beta(n + 1 - r, r)
+    distributed [1]_. With ties it is smaller.
+
+    Parameters
+    ----------
+    normal_scores : array, shape (n,)
+        Scores of normal samples that the autoencoder was **not** trained on, nor the score made from: those are smaller
+        than what new samples will have.
+    false_alarm_rate : float
+        In (0, 1).
+
+    Returns
+    -------
+    Threshold
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than 1 / false_alarm_rate - 1 scores: none of them could be a threshold.
+
+    References
+    ----------
+    .. [1] S. S. Wilks, "Determination of sample sizes for setting tolerance limits", Annals of Mathematical Statistics
+       12(1), 1941.
+    """
+    scores = _check_scores(normal_scores, "normal_scores")
+    n, wanted = len(scores), check_number(false_alarm_rate, "false_alarm_rate", 0, 1, open_ends=True)
+    above = math.floor(wanted * (n + 1) + 1e-9)  # n + 1 - r
+    if above < 1:
+        raise ValueError(
+            f"a false alarm rate of {wanted:g} needs at least {math.ceil(1 / wanted - 1 - 1e-9)} normal samples, and "
+            f"there are {n}; even the largest of their scores promises {1 / (n + 1):.3g} at best"
+        )
+    low, high = beta.ppf([0.025, 0.975], above, n + 1 - above)
+    value = float(np.sort(scores)[n - above])
+    return Threshold(value, above / (n + 1), (float(low), float(high)), n)
+
+
+# --- evaluation ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How well scores tell anomalies from normal samples.
+
+    Attributes
+    ----------
+    auroc : float
+        Probability that an anomaly scores higher than a normal sample: 0.5 by chance.
+    auroc_error : float
+        Its standard error [1]_. Where no pair is in the wrong order it is 0, which says that the sample was too easy or
+        too small and not that the rate is exact.
+    average_precision : float
+        Mean precision over the anomalies in the order of their scores: `prevalence` by chance.
+    prevalence : float
+        Share of anomalies among the samples. It changes the average precision and not the AUROC.
+    n_normal, n_anomalies : int
+    false_alarms, detected : float or None
+        With a threshold: share of the normal samples, and of the anomalies, above it.
+
+    References
+    ----------
+    .. [1] E. R. DeLong, D. M. DeLong and D. L. Clarke-Pearson, "Comparing the areas under two or more correlated
+       receiver operating characteristic curves: a nonparametric approach", Biometrics 44(3), 1988.
+    """
+
+    auroc: float
+    auroc_error: float
+    average_precision: float
+    prevalence: float
+    n_normal: int
+    n_anomalies: int
+    false_alarms: float | None = None
+    detected: float | None = None
+
+
+def evaluate(scores: Any, is_anomaly: Any, alarm: Threshold | None = None) -> Evaluation:
+    """Compare scores with the truth, the anomaly being the positive class.
+
+    Parameters
+    ----------
+    scores : array, shape (n,)
+        Larger for stranger samples.
+    is_anomaly : array of bool or of 0 and 1, shape (n,)
+    alarm : Threshold, optional
+
+    Returns
+    -------
+    Evaluation
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two normal samples or two anomalies, if the labels are not as many as the scores or not
+        0 and 1, or if a score is not finite.
+    """
+    scores, truth = _check_scores(scores), np.asarray(is_anomaly)
+    if truth.shape != scores.shape or not np.isin(truth, (0, 1)).all():
+        raise ValueError(
+            f"is_anomaly has shape {truth.shape} and scores {scores.shape}; give one True (an anomaly) or False each"
+        )
+    truth = truth.astype(bool)
+    normal, anomalous = int((~truth).sum()), int(truth.sum())
+    if min(normal, anomalous) < 2:
+        raise ValueError(
+            f"there are {normal} normal samples and {anomalous} anomalies; an evaluation needs at least two of each"
+        )
+    # Share of the normal samples below each anomaly, and of the anomalies above each normal sample; ties count half.
+    ranks = rankdata(scores)
+    below = (ranks[truth] - rankdata(scores[truth])) / normal
+    above = 1 - (ranks[~truth] - rankdata(scores[~truth])) / anomalous
+    return Evaluation(
+        float(roc_auc_score(truth, scores)),
+        math.sqrt(below.var(ddof=1) / anomalous + above.var(ddof=1) / normal),
+        float(average_precision_score(truth, scores)),
+        anomalous / len(truth),
+        normal,
+        anomalous,
+        None if alarm is None else float(alarm.raised(scores[~truth]).mean()),
+        None if alarm is None else float(alarm.raised(scores[truth]).mean()),
+    )
+
+
+def _check_scores(scores: Any, name: str = "scores") -> np.ndarray:
+    scores = np.asarray(scores)
+    if scores.ndim != 1 or scores.dtype.kind not in "iuf" or len(scores) == 0:
+        raise ValueError(f"{name} has shape {scores.shape} and dtype {scores.dtype}; it must be numbers of shape (n,)")
+    if not np.isfinite(scores).all():
+        bad = np.flatnonzero(~np.isfinite(scores))
+        raise ValueError(f"{name} holds {len(bad)} values that are NaN or infinite, the first at {bad[0]}")
+    return scores
+
+
+# --- reasons ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """Why samples score as they do.
+
+    Attributes
+    ----------
+    normal : ndarray, shape (n, *sample)
+        The nearest thing that the decoder can draw: what each sample would be if it were normal.
+    distance : ndarray, shape (n,)
+        Euclidean, from the sample to it.
+    attribution : Attribution
+        What each feature, moved from there to where it is, adds to the score. Its values add up to the score of the
+        sample less that of `normal`, within its `completeness_gap`.
+    """
+
+    normal: np.ndarray = field(repr=False)
+    distance: np.ndarray
+    attribution: Attribution
+
+
+def explain(
+    target: Callable[[Any], Any],
+    autoencoder: Autoencoder,
+    x: Any,
+    *,
+    steps: int = 200,
+    learning_rate: float = 0.05,
+    **options: Any,
+) -> Explanation:
+    """Find the nearest normal sample, and what of the difference makes the score.
+
+    Integrated gradients need a baseline. A blank page is itself an anomaly; the nearest normal sample is the least
+    change that would have been no surprise.
+
+    Parameters
+    ----------
+    target : tfae.targets.Target or callable
+        The score.
+    autoencoder : Autoencoder
+    x : array, shape (n, *sample)
+    steps, learning_rate
+        Of the search, as in `tfae.adversarial.nearest_normal`.
+    **options
+        Go to `tfae.attribution.integrated_gradients`: ``tolerance=0.01``, ``max_steps=256``.
+
+    Raises
+    ------
+    ValueError
+        As in these two.
+    """
+    normal, distance = nearest_normal(autoencoder, x, steps, learning_rate)
+    return Explanation(normal, distance, integrated_gradients(target, x, normal, **options))
