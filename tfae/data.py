@@ -1,8 +1,8 @@
 """Data sets as plain arrays, checked before they are handed out (chapter 00).
 
-Four are always there, without a network: `strokes` and `two_class` are made from known rules, `digits` and
-`breast_cancer` come with scikit-learn. `mnist` and `fashion_mnist` are read from ``TFAE_DATA_DIR`` or from Keras's
-cache, or downloaded once.
+Seven are always there, without a network: `strokes`, `heartbeats`, `vowels`, `sentences` and `two_class` are made from
+known rules, `digits` and `breast_cancer` come with scikit-learn. `mnist` and `fashion_mnist` are read from
+``TFAE_DATA_DIR`` or from Keras's cache, or downloaded once.
 """
 
 import gzip
@@ -22,7 +22,8 @@ from sklearn import datasets as sklearn_datasets
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 
-from tfae import strokes
+from tfae import heartbeats, sentences, strokes, vowels
+from tfae.alphabet import Alphabet
 from tfae.files import written_whole
 
 Arrays = dict[str, np.ndarray]
@@ -37,11 +38,15 @@ class Dataset:
     name : str
     x_train, x_test : ndarray
         Images are float32 in [0, 1] of shape ``(n, height, width, channels)``; tables are float32 of shape
-        ``(n, features)``, standardised by the mean and standard deviation of `x_train`.
+        ``(n, features)``, standardised by the mean and standard deviation of `x_train`; `heartbeats` are millivolts,
+        ``(n, 128)``, and those to train on are all normal; `vowels` are sounds in [-1, 1], ``(n, 3200)`` at 8 kHz;
+        `sentences` are uint8 numbers of characters, ``(n, 48)``, that ``tfae.alphabet.Alphabet()`` turns into strings
+        and into what a network reads.
     y_train, y_test : ndarray of int64, shape (n,)
         Class labels.
     factors_train, factors_test : ndarray of float32, shape (n, factors), or None
-        What each image was drawn from, where that is known (`strokes`).
+        What each sample was drawn from, where that is known (`strokes`, `heartbeats`, `vowels`,
+        `sentences`).
     factor_names, class_names, feature_names : tuple of str
     """
 
@@ -78,9 +83,9 @@ def load(name: str | None = None) -> Dataset:
     Parameters
     ----------
     name : str, optional
-        ``"strokes"`` (the course's default), ``"digits"``, ``"breast_cancer"``, ``"two_class"``, ``"mnist"`` or
-        ``"fashion_mnist"``. Without a name, the one that the environment variable ``TFAE_DATASET`` names, else
-        ``"strokes"``: so a whole chapter runs on other images without an edit.
+        ``"strokes"`` (the course's default), ``"digits"``, ``"breast_cancer"``, ``"two_class"``, ``"heartbeats"``,
+        ``"vowels"``, ``"sentences"``, ``"mnist"`` or ``"fashion_mnist"``. Without a name, the one that the environment
+        variable ``TFAE_DATASET`` names, else ``"strokes"``: so a whole chapter runs on other images without an edit.
 
     Returns
     -------
@@ -99,6 +104,29 @@ def load(name: str | None = None) -> Dataset:
     if name not in _LOADERS:
         raise ValueError(f"unknown data set {name!r}; the known ones are {', '.join(sorted(_LOADERS))}")
     return _LOADERS[name]()
+
+
+_CHECKPOINTS = Path(__file__).resolve().parent.parent / "data" / "checkpoints"
+
+
+def checkpoint(name: str) -> Path:
+    """Return the file of a trained model that travels with the repository, for ``keras.models.load_model``.
+
+    ``python tools/make_checkpoints.py`` trains all of them again.
+
+    Raises
+    ------
+    ValueError
+        If the name is not known; the message lists the known ones.
+    """
+    path = _CHECKPOINTS / f"{name}.keras"
+    if not path.is_file():
+        known = sorted(path.stem for path in _CHECKPOINTS.glob("[!.]*.keras"))
+        raise ValueError(
+            f"there is no checkpoint {name!r}; the known ones are {', '.join(known) or '(none)'}. In a copy of the "
+            f"repository, python tools/make_checkpoints.py trains them all; they are not part of the installed package."
+        )
+    return path
 
 
 # --- made from known rules -------------------------------------------------------------------------------------------
@@ -134,6 +162,58 @@ def _load_strokes() -> Dataset:
         factors_test=arrays["factors_test"],
         factor_names=strokes.FACTOR_NAMES,
         class_names=tuple("0123456789"),
+    )
+
+
+def _load_heartbeats() -> Dataset:
+    """Draw normal beats to train on; to test on, normal ones and 100 of each of four kinds of ill ones."""
+    y_train, y_test = np.zeros(4000, np.int64), np.repeat(np.arange(5), [600, 100, 100, 100, 100])
+    x_train, factors_train = heartbeats.make(y_train, seed=0)
+    x_test, factors_test = heartbeats.make(y_test, seed=1)
+    return Dataset(
+        "heartbeats",
+        x_train,
+        y_train,
+        x_test,
+        y_test,
+        factors_train=factors_train,
+        factors_test=factors_test,
+        factor_names=heartbeats.FACTOR_NAMES,
+        class_names=heartbeats.KINDS,
+        feature_names=tuple(f"{1000 * seconds:.0f} ms" for seconds in heartbeats.TIMES),
+    )
+
+
+def _load_vowels() -> Dataset:
+    x_train, factors_train = vowels.make(2000, seed=0)
+    x_test, factors_test = vowels.make(500, seed=1)
+    return Dataset(
+        "vowels",
+        x_train,
+        factors_train[:, 0].astype(np.int64),
+        x_test,
+        factors_test[:, 0].astype(np.int64),
+        factors_train=factors_train,
+        factors_test=factors_test,
+        factor_names=vowels.FACTOR_NAMES,
+        class_names=tuple(vowels.VOWELS),
+    )
+
+
+def _load_sentences() -> Dataset:
+    """Write sentences with their tense as the class; no test sentence has its four words together in training."""
+    factors, alphabet = sentences.sample_factors(22_000, seed=0), Alphabet()
+    train, test = factors[:20_000], factors[20_000:]
+    return Dataset(
+        "sentences",
+        alphabet.encode(sentences.write(train)),
+        train[:, 0],
+        alphabet.encode(sentences.write(test)),
+        test[:, 0],
+        factors_train=train.astype(np.float32),
+        factors_test=test.astype(np.float32),
+        factor_names=sentences.FACTOR_NAMES,
+        class_names=sentences.ATTRIBUTES["tense"],
     )
 
 
@@ -330,6 +410,9 @@ _LOADERS: dict[str, Callable[[], Dataset]] = {
     "digits": _load_digits,
     "breast_cancer": _load_breast_cancer,
     "two_class": _load_two_class,
+    "heartbeats": _load_heartbeats,
+    "vowels": _load_vowels,
+    "sentences": _load_sentences,
     "mnist": _load_mnist,
     "fashion_mnist": _load_fashion_mnist,
 }
