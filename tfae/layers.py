@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from tfae.checks import check_number, check_seed, check_size
+from tfae.trainer import draw_rows
 
 CORRUPTIONS = ("gaussian", "masking", "salt_and_pepper")
 
@@ -43,18 +44,19 @@ class Corrupt(keras.Layer):
         self.kind, self.seed = kind, None if seed is None else check_seed(seed)
         self.level = check_number(level, "level", 0, math.inf if kind == "gaussian" else 1)
         self.seed_generator = keras.random.SeedGenerator(self.seed)
+        self.draws_rows = True
         self.built = True
 
     def call(self, x: Any, training: bool | None = None) -> Any:
         if not training:
             return x
-        shape = ops.shape(x)
+        draw = keras.random.normal if self.kind == "gaussian" else keras.random.uniform
+        noise = draw_rows(draw, ops.shape(x), dtype=x.dtype, seed=self.seed_generator)
         if self.kind == "gaussian":
-            return x + self.level * keras.random.normal(shape, dtype=x.dtype, seed=self.seed_generator)
-        u = keras.random.uniform(shape, dtype=x.dtype, seed=self.seed_generator)
+            return x + self.level * noise
         if self.kind == "masking":
-            return ops.where(u < self.level, 0.0, x)
-        return ops.where(u < self.level / 2, 0.0, ops.where(u < self.level, 1.0, x))
+            return ops.where(noise < self.level, 0.0, x)
+        return ops.where(noise < self.level / 2, 0.0, ops.where(noise < self.level, 1.0, x))
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"kind": self.kind, "level": self.level, "seed": self.seed}
@@ -116,10 +118,11 @@ class Sampling(keras.Layer):
         super().__init__(**kwargs)
         self.seed = None if seed is None else check_seed(seed)
         self.seed_generator = keras.random.SeedGenerator(self.seed)
+        self.draws_rows = True
         self.built = True
 
     def call(self, mean: Any, log_variance: Any) -> Any:
-        noise = keras.random.normal(ops.shape(mean), dtype=mean.dtype, seed=self.seed_generator)
+        noise = draw_rows(keras.random.normal, ops.shape(mean), dtype=mean.dtype, seed=self.seed_generator)
         return mean + ops.exp(0.5 * log_variance) * noise
 
     def get_config(self) -> dict[str, Any]:

@@ -28,10 +28,11 @@ from tfae.checks import (
 )
 from tfae.layers import Corrupt, Sampling, TopK, TransposedDense
 from tfae.losses import bernoulli_kl, bernoulli_log_likelihood, gaussian_kl, gaussian_log_likelihood
+from tfae.trainer import Trainer, mean_over_replicas
 
 
 @keras.saving.register_keras_serializable("tfae")
-class Autoencoder(keras.Model):
+class Autoencoder(Trainer):
     """A decoder after an encoder, trained to return its input.
 
     It is an ordinary Keras model: ``compile``, ``fit``, ``evaluate``, callbacks and ``save`` are Keras's own. Only the
@@ -328,7 +329,7 @@ class SparseAutoencoder(Autoencoder):
             units = tuple(range(1, len(z.shape)))
             return self.weight * ops.mean(ops.sum(ops.abs(z), axis=units))
         rho_hat = ops.mean(z, axis=tuple(range(len(z.shape) - 1)))  # (units,)
-        return self.weight * ops.sum(bernoulli_kl(self.rho, _mean_over_replicas(rho_hat)))
+        return self.weight * ops.sum(bernoulli_kl(self.rho, mean_over_replicas(rho_hat)))
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"penalty": self.penalty_name, "weight": self.weight, "rho": self.rho}
@@ -974,18 +975,6 @@ def _log_prior_over_posterior(z: Any, mean: Any, log_variance: Any) -> Any:
     """Return log p(z) - log q(z|x), summed over the units; the factors of 2 pi cancel."""
     squares = ops.square(z) - ops.square(z - mean) * ops.exp(-log_variance)
     return -0.5 * ops.sum(squares - log_variance, axis=-1)
-
-
-def _mean_over_replicas(value: Any) -> Any:
-    """Average a tensor over the replicas of a training step, so that it is the mean of the global batch.
-
-    Gradients go to this replica's own share: summed over the replicas they are those of the global mean.
-    """
-    context = tf.distribute.get_replica_context()
-    if context is None or context.num_replicas_in_sync == 1:
-        return value
-    mean = context.all_reduce(tf.distribute.ReduceOp.MEAN, tf.stop_gradient(value))
-    return value + tf.stop_gradient(mean - value)
 
 
 def _paired(data: Any) -> tuple:

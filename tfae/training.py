@@ -19,8 +19,10 @@ from sklearn.decomposition import PCA
 from sklearn.model_selection import KFold
 
 from tfae.checks import check_samples, check_seed, check_size
+from tfae.distribute import is_chief
 from tfae.files import written_whole
 from tfae.models import Autoencoder
+from tfae.trainer import numbers_of_replicas
 
 # --- when to stop ----------------------------------------------------------------------------------------------------
 
@@ -195,10 +197,14 @@ class Resume(keras.callbacks.Callback):
     on after the last finished epoch. What is left is the order of the samples, which must not start over: `batches`
     shuffles them by the seed and the number of the epoch.
 
+    It is the same under a strategy of `tfae.distribute`: the chief writes, all workers read, and a run may go on with
+    another number of replicas.
+
     Parameters
     ----------
     path : str or Path
-        The checkpoint file, ``"runs/dense.npz"``. Delete it to start from the beginning.
+        The checkpoint file, ``"runs/dense.npz"``. Delete it to start from the beginning. Several workers need it on
+        storage that all of them share.
     seed : int
         Fixes the order of the samples.
 
@@ -210,7 +216,8 @@ class Resume(keras.callbacks.Callback):
     Raises
     ------
     ValueError
-        Before training, if the checkpoint is of another model or was made from other data, batch size or seed.
+        Before training, if the checkpoint is of another model or was made from other data, batch size or seed, or if
+        the workers do not find the same one.
     OSError
         If the checkpoint cannot be read or written.
 
@@ -261,6 +268,12 @@ class Resume(keras.callbacks.Callback):
         self.model._initial_epoch = None
         if self.path.exists():
             self.model._initial_epoch = self._restore()  # the hook of keras.callbacks.BackupAndRestore
+        epochs = numbers_of_replicas(self.model._initial_epoch or 0, self.model)
+        if len(set(epochs)) > 1:
+            raise ValueError(
+                f"the workers have finished {epochs} epochs: they do not read the same {self.path}. Put it on storage "
+                f"that all workers share."
+            )
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self._epoch.assign(epoch)
@@ -270,8 +283,9 @@ class Resume(keras.callbacks.Callback):
             self.history.setdefault(name, []).append(float(value))
         about = {"epochs": epoch + 1, "history": self.history, "data": self._data}
         arrays = {f"v{i:04d}": variable.numpy() for i, variable in enumerate(self._state())}
-        with written_whole(self.path) as temporary, open(temporary, "wb") as file:
-            np.savez(file, about=json.dumps(about), **arrays)
+        if is_chief():  # the others have helped to read what is summed over the workers
+            with written_whole(self.path) as temporary, open(temporary, "wb") as file:
+                np.savez(file, about=json.dumps(about), **arrays)
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         self.model._initial_epoch = None  # a later fit of this model, without Resume, begins at its own epoch 0

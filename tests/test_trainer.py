@@ -1,0 +1,274 @@
+"""One device, two replicas and two workers train to the same weights.
+
+All models are trained in one process per device or worker, because TensorFlow takes seconds to start: `train_all` runs
+as two workers of a real cluster and, beside them, in a third process on one device and on two replicas.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfae import distribute, models, trainer
+
+TOLERANCE = 1e-6  # relative, of each weight array's norm; float32 carries 6e-8 and the order of sums differs
+
+
+def train_all(spanning):
+    """Train every model on one device, if there is one worker, and under the strategy that spans several."""
+    from tfae import distribute  # isort: skip
+
+    strategy = distribute.strategy(spanning)
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    from tfae import models
+
+    keras.config.disable_traceback_filtering()
+    shape = (12, 12, 1)
+    rng = np.random.default_rng(0)
+    x = np.kron(rng.random((161, 3, 3, 1)), np.ones((4, 4, 1))).astype("float32")  # the last of 5 batches has 1 sample
+
+    def encoder(outputs=8, activation="linear"):
+        return models.dense_encoder(shape, outputs, (32,), code_activation=activation, seed=1)
+
+    def decoder(inputs=8):
+        return models.dense_decoder(shape, inputs, (32,), seed=2)
+
+    def dense():
+        return models.dense_autoencoder(shape, 8, (32,), seed=0)
+
+    def normalised():
+        model, normalisation = dense(), keras.layers.BatchNormalization(synchronized=True)
+        return models.Autoencoder(keras.Sequential([model.encoder, normalisation]), model.decoder)
+
+    sgd, vae = (lambda: keras.optimizers.SGD(0.3)), models.VariationalAutoencoder
+    kinds = {
+        "dense": (dense, lambda: keras.optimizers.Adam(1e-3, clipnorm=0.01)),
+        "convolutional": (lambda: models.conv_autoencoder(shape, 8, (4, 8), seed=0), keras.optimizers.Adam),
+        "l1": (lambda: models.SparseAutoencoder(encoder(), decoder(), penalty="l1"), sgd),
+        "kl": (lambda: models.SparseAutoencoder(encoder(8, "sigmoid"), decoder(), penalty="kl", weight=0.1), sgd),
+        "denoising": (lambda: models.DenoisingAutoencoder(encoder(), decoder(), "masking", 0.3, seed=3), sgd),
+        "variational": (lambda: vae(encoder(16), decoder(), seed=4), lambda: keras.optimizers.SGD(0.01)),
+        "normalised": (normalised, sgd),
+    }
+
+    def train(build, optimizer, strategy):
+        keras.utils.set_random_seed(0)
+        with strategy.scope():
+            model = build()
+            loss = {} if isinstance(model, vae) else {"loss": "mse", "metrics": ["mae"]}
+            model.compile(optimizer(), **loss)
+        history = model.fit(x, epochs=4, batch_size=40, validation_data=x[:41], verbose=0)
+        return model, (model.get_weights(), history.history)
+
+    def refused(call):
+        try:
+            call()
+        except ValueError as error:
+            return str(error)
+        return "nothing was refused"
+
+    trained = {name: train(*kind, strategy) for name, kind in kinds.items()}
+    answers = {"several": {name: result for name, (_, result) in trained.items()}}
+    model = trained["dense"][0]
+    answers["reconstruct"], answers["predict"] = model.reconstruct(x[:7]), model.predict(x[:7], verbose=0)
+    answers["evaluate"] = model.evaluate(x[:41], batch_size=40, verbose=0)
+    answers["small batch"] = refused(lambda: model.fit(x, batch_size=1, verbose=0))
+    with strategy.scope():
+        unsynchronised = keras.Sequential([encoder(), keras.layers.BatchNormalization()])
+        model = models.Autoencoder(unsynchronised, decoder())
+        model.compile("sgd", "mse")
+        answers["own statistics"] = refused(lambda: model.fit(x, verbose=0))
+        model = models.Autoencoder(encoder(), decoder())
+        model.compile("sgd", keras.losses.MeanSquaredError(reduction="sum"))
+        answers["sum"] = refused(lambda: model.fit(x, verbose=0))
+
+    class Contrast(models.Autoencoder):
+        """Logs what a replica's dropout draws, with another sign on each: 0 on average if they draw the same."""
+
+        def train_step(self, data):
+            sign = 1.0 - 2.0 * tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, "float32")
+            return {"contrast": sign * tf.reduce_sum(self.encoder(data, training=True) * tf.range(100.0))}
+
+    with strategy.scope():
+        model = Contrast(
+            keras.Sequential([keras.Input((100,)), keras.layers.Dropout(0.5, seed=1)]), keras.layers.Dense(100)
+        )
+        model.compile("sgd", "mse")
+    seeds = model.encoder.layers[0].seed_generator.state
+    history = model.fit(np.ones((8, 100)), batch_size=2, epochs=2, verbose=0).history
+    answers["contrast"], answers["seeds"] = history["contrast"], seeds.numpy().tolist()
+    tf.random.set_seed(distribute.is_chief())
+    answers["other order"] = refused(lambda: trained["dense"][0].fit(x, verbose=0))
+    if spanning:
+        answers["one"] = {name: train(*kind, tf.distribute.get_strategy())[1] for name, kind in kinds.items()}
+    return answers
+
+
+@pytest.fixture(scope="module")
+def answers():
+    """Of one device and two replicas, and of two workers."""
+    with ThreadPoolExecutor() as both:
+        one_process = both.submit(distribute.run_cluster, train_all, 2, workers=1)
+        cluster = both.submit(distribute.run_cluster, train_all, None, workers=2)
+        return [*one_process.result(), *cluster.result()]
+
+
+NAMES = ["dense", "convolutional", "l1", "kl", "denoising", "variational", "normalised"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_weights_and_logs_are_those_of_one_device(answers, name):
+    weights, history = answers[0]["one"][name]
+    for others, logs in (answer["several"][name] for answer in answers):
+        for one, other in zip(weights, others, strict=True):
+            assert (
+                np.linalg.norm(one - other) <= TOLERANCE * np.linalg.norm(one) + 1e-8
+            )  # where rounding alone moves it
+        assert list(logs) == list(history) and "val_loss" in logs
+        for key, values in history.items():
+            np.testing.assert_allclose(logs[key], values, rtol=TOLERANCE)
+    assert min(history["loss"][1:]) < history["loss"][0]
+
+
+def test_all_workers_hold_the_same_weights(answers):
+    for name in NAMES:
+        first, second = (answer["several"][name][0] for answer in answers[1:])
+        assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_each_worker_can_answer_alone(answers):
+    for answer in answers:
+        np.testing.assert_allclose(answer["predict"], answer["reconstruct"], rtol=1e-5)
+        np.testing.assert_allclose(answer["evaluate"][0], answer["several"]["dense"][1]["val_loss"][-1], rtol=1e-5)
+
+
+def test_what_replicas_cannot_share_is_refused(answers):
+    for answer in answers:
+        assert "batch_size is 1 and 2 replicas share each batch" in answer["small batch"]
+        assert "BatchNormalization(synchronized=True)" in answer["own statistics"]
+        assert "reduction 'sum'" in answer["sum"]
+
+
+def test_each_replica_drops_other_units(answers):
+    for answer in answers:
+        assert all(contrast != 0 for contrast in answer["contrast"])
+        assert answer["contrast"] == answers[0]["contrast"] and answer["seeds"] == [1, 8]
+
+
+def test_workers_that_shuffle_differently_are_refused(answers):
+    one_process, *workers = (answer["other order"] for answer in answers)
+    assert one_process == "nothing was refused"
+    assert all("keras.utils.set_random_seed" in message for message in workers)
+
+
+# --- the pieces ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("total", "replicas"), [(7, 3), (6, 3), (3, 3), (2, 3), (1, 2)])
+def test_shares_add_up_to_the_global_batch(total, replicas):
+    def draw(shape, scale):
+        return scale * np.random.default_rng(0).normal(size=shape)
+
+    whole = trainer.draw_rows(draw, (total, 2), scale=2.0)
+    mean, logged = 0.0, []
+    for i in range(replicas):
+        share = trainer.Share.of(tf.constant(total), i, replicas)
+        with trainer.working_on(share):
+            rows = trainer.draw_rows(draw, (None, 2), scale=2.0)
+        mean += share.weight.numpy() * rows.mean(axis=0)
+        logged += [rows] if share.counts else []
+    np.testing.assert_array_equal(np.concatenate(logged), whole)  # every sample once
+    np.testing.assert_allclose(mean, whole.mean(axis=0), rtol=1e-6)
+    assert trainer.current_share() is None
+
+
+# --- many steps in one program ---------------------------------------------------------------------------------------
+
+
+def fitted(x, y=None, *, model=None, fast, epochs=3, **options):
+    """A small autoencoder and what its training logged."""
+    keras.utils.set_random_seed(0)
+    model = model or models.dense_autoencoder((8,), 4, (16,), seed=0)
+    many = {"jit_compile": True, "steps_per_execution": 3} if fast else {"jit_compile": False}
+    model.compile(keras.optimizers.Adam(0.01), "mse", metrics=["mae"], **many)
+    return model, model.fit(x, y, batch_size=32, epochs=epochs, verbose=0, **options).history
+
+
+@pytest.fixture(scope="module")
+def table():
+    return np.random.default_rng(0).random((233, 8)).astype("float32")  # 8 batches, the last of 9: 3 + 3 + 2
+
+
+def assert_the_same_training(one, other):
+    for a, b in zip(one[0].get_weights(), other[0].get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    assert list(one[1]) == list(other[1])
+    for name, values in one[1].items():
+        np.testing.assert_allclose(values, other[1][name], rtol=1e-5)
+
+
+def test_one_program_trains_as_keras_does(table, monkeypatch):
+    plain = fitted(table, validation_data=(table[:50], table[:50]), fast=False)
+    monkeypatch.setattr(keras.Model, "_make_function", None)  # what Keras's own loop would call
+    with pytest.raises(TypeError):
+        fitted(table, fast=False)
+    monkeypatch.undo()
+    ours = fitted(table, validation_data=(table[:50], table[:50]), fast=True)
+    assert ours[0].optimizer.iterations == 24 and "val_mae" in ours[1]
+    assert_the_same_training(plain, ours)
+
+
+@pytest.mark.parametrize("rows", [32, 20, 96, 101])
+def test_every_number_of_samples_fits_into_programs(table, rows):
+    plain, ours = (fitted(table[:rows], shuffle=False, fast=fast) for fast in (False, True))
+    assert ours[0].optimizer.iterations == 3 * -(-rows // 32)
+    assert_the_same_training(plain, ours)
+
+
+def test_one_program_takes_targets(table):
+    plain, ours = (fitted(table, 1 - table, fast=fast) for fast in (False, True))
+    assert_the_same_training(plain, ours)
+
+
+def test_one_program_calls_callbacks_and_can_be_stopped(table):
+    class Stop(keras.callbacks.Callback):
+        batches = 0
+
+        def on_train_batch_end(self, batch, logs=None):
+            self.batches += 1
+            self.model.stop_training = batch == 2
+
+    stop = Stop()
+    model, history = fitted(table, fast=True, callbacks=[stop])
+    assert stop.batches == 1 and model.optimizer.iterations == 3 and len(history["loss"]) == 1
+
+
+def test_compiling_again_makes_another_program(table):
+    model, _ = fitted(table, fast=True)
+    weights = model.get_weights()
+    model.compile(keras.optimizers.SGD(0.0), "mae", jit_compile=True, steps_per_execution=3)
+    history = model.fit(table, batch_size=32, epochs=1, verbose=0).history
+    np.testing.assert_allclose(history["loss"][0], np.abs(table - model.reconstruct(table)).mean(), rtol=1e-5)
+    assert all(np.array_equal(a, b) for a, b in zip(weights, model.get_weights(), strict=True))
+
+
+@pytest.mark.parametrize(
+    "options", [{"sample_weight": np.ones(233)}, {"validation_split": 0.1}, {"steps_per_epoch": 6}], ids=list
+)
+def test_what_does_not_fit_one_program_is_left_to_keras(table, options):
+    plain, ours = (fitted(table, table, epochs=1, fast=fast, **options) for fast in (False, True))
+    assert_the_same_training(plain, ours)
+
+
+def test_a_conditional_model_trains_in_one_program(table):
+    labels = (table[:, 0] > 0.5).astype(int)
+    encoder = models.dense_encoder((8,), 2 * 4, (16,), seed=1)
+    model = models.ConditionalVariationalAutoencoder(encoder, models.dense_decoder((8,), 4 + 2, (16,), seed=2), 2)
+    model.compile(keras.optimizers.Adam(0.01), jit_compile=True, steps_per_execution=4)
+    history = model.fit(table, labels, batch_size=32, epochs=8, verbose=0).history
+    assert history["loss"][-1] < history["loss"][0] and model.optimizer.iterations == 64

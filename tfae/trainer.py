@@ -1,0 +1,335 @@
+"""What has to differ from Keras's own training loop so that any number of replicas gives the same answer (chapter 13).
+
+Under a ``tf.distribute`` strategy each step works on one *global batch*. Keras's loop runs as on one device and hands
+the whole batch over; every replica takes its share, consecutive rows, and what it does is weighted by their number. So
+the sum over the replicas is what one device would have computed, whatever the sizes of the shares.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from tfae.distribute import watched_peers
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one replica works on: the rows ``first`` to ``last - 1`` of a global batch of ``total``.
+
+    Where there are fewer rows than replicas, all of these do the whole batch, and the logs of one of them count.
+    """
+
+    first: Any
+    last: Any
+    total: Any
+    weight: Any  # of its mean in the mean over the global batch
+    counts: Any
+
+    @classmethod
+    def of(cls, total: Any, i: Any, replicas: int) -> "Share":
+        """Return the share of replica `i`."""
+        few = total < replicas
+        first = tf.where(few, 0, total * i // replicas)
+        last = tf.where(few, total, total * (i + 1) // replicas)
+        weight = tf.where(few, tf.constant(1 / replicas, tf.float64), (last - first) / total)
+        return cls(first, last, total, weight, tf.logical_or(~few, tf.equal(i, 0)))
+
+
+NO_SEED = 87654321  # what tf.compat.v1.get_seed says while no seed is set
+
+_replica = threading.local()  # each replica of a step is traced by a thread of its own
+
+
+def current_share() -> Share | None:
+    """Return the share of the global batch that the running step works on, or None where one device has all of it."""
+    return getattr(_replica, "share", None)
+
+
+@contextmanager
+def working_on(share: Share) -> Iterator[None]:
+    """Run what stands inside as a replica that has this share."""
+    _replica.share = share
+    try:
+        yield
+    finally:
+        _replica.share = None
+
+
+def draw_rows(draw: Callable, shape: Any, **options: Any) -> Any:
+    """Return ``draw(shape, **options)``, with the rows that one device would have drawn for the same samples.
+
+    Each replica draws for the whole global batch, from the same seed, and keeps its own rows: replicas differ, and a
+    sample gets the same noise on any number of them. A layer that draws so has the attribute ``draws_rows = True``.
+    """
+    share = current_share()
+    if share is None:
+        return draw(shape, **options)
+    return draw((share.total, *shape[1:]), **options)[share.first : share.last]
+
+
+def mean_over_replicas(value: Any) -> Any:
+    """Turn the mean over this replica's rows into the mean over the global batch.
+
+    Gradients go to this replica's own rows: weighted and summed over the replicas, they are those of the global mean.
+    """
+    share = current_share()
+    if share is None:
+        return value
+    part = ops.cast(share.weight, value.dtype) * tf.stop_gradient(value)
+    mean = tf.distribute.get_replica_context().all_reduce("SUM", part)
+    return value + tf.stop_gradient(mean - value)
+
+
+def numbers_of_replicas(number: int, model: keras.Model) -> list[int]:
+    """Return the whole number that each replica of `model` has: on one machine all of them have the same."""
+    strategy = getattr(model, "_distribute_strategy", None) or tf.distribute.get_strategy()
+    if not _is_shared(strategy):
+        return [number]
+
+    @tf.function
+    def gather() -> Any:
+        def on_replica() -> Any:
+            return tf.distribute.get_replica_context().all_gather(tf.constant([number], tf.int64), axis=0)
+
+        return strategy.run(on_replica)
+
+    return strategy.experimental_local_results(gather())[0].numpy().tolist()
+
+
+class Trainer(keras.Model):
+    """A Keras model that trains to the same weights on one device, several replicas and several workers.
+
+    ``fit`` and ``evaluate`` stay Keras's own. Under a strategy, loss and gradients are those of the mean over the
+    global batch, uneven shares included, and logs are those of the whole data, not of one replica.
+    """
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        with tf.GradientTape() as tape:
+            y_pred = self(x, training=True)
+            loss = self._part_of_loss(x, y, y_pred, sample_weight, training=True)
+            loss = self.optimizer.scale_loss(loss)
+        weights = self.trainable_weights
+        gradients = self._summed_before_clipping(tape.gradient(loss, weights))
+        self.optimizer.apply_gradients(zip(gradients, weights, strict=True))
+        return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+
+    def test_step(self, data: Any) -> dict[str, Any]:
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        y_pred = self(x, training=False)
+        self._part_of_loss(x, y, y_pred, sample_weight, training=False)
+        return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+
+    def _part_of_loss(self, x: Any, y: Any, y_pred: Any, sample_weight: Any, training: bool) -> Any:
+        """Log the mean loss of this replica's rows, and return what it adds to the mean over the global batch."""
+        loss = self.compute_loss(x, y, y_pred, sample_weight, training)
+        share = current_share()
+        if share is None:
+            self._loss_tracker.update_state(loss, sample_weight=_count(x))
+            return loss
+        loss = loss * tf.distribute.get_strategy().num_replicas_in_sync  # Keras has divided by it
+        self._loss_tracker.update_state(loss, sample_weight=share.last - share.first)
+        return loss * ops.cast(share.weight, loss.dtype)
+
+    def _summed_before_clipping(self, gradients: list[Any]) -> list[Any]:
+        """Hand the gradient of the global batch to an optimiser that clips, which would see a replica's part of it.
+
+        The optimiser adds up what the replicas hand it, so one of them gives the sum and the others zeros.
+        """
+        optimizer = self.optimizer
+        clips = any(getattr(optimizer, name, None) for name in ("clipnorm", "global_clipnorm", "clipvalue"))
+        scales = isinstance(optimizer, keras.mixed_precision.LossScaleOptimizer)
+        if current_share() is None or not (clips or scales):
+            return gradients
+        context = tf.distribute.get_replica_context()
+        first = tf.cast(tf.equal(context.replica_id_in_sync_group, 0), tf.float32)
+        summed = context.all_reduce("SUM", [g for g in gradients if g is not None])
+        parts = iter([g * tf.cast(first, g.dtype) for g in summed])  # what is not finite stays so on all replicas
+        return [None if g is None else next(parts) for g in gradients]
+
+    # Many steps in one program.
+
+    _program: tuple[Any, Callable] | None = None  # Keras's train function, and what runs in its place
+
+    def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
+        if _is_shared(self._strategy()):
+            self._check_shared(x, *args, **kwargs)
+            with watched_peers():
+                return super().fit(x, y, *args, **kwargs)
+        if args or not self._fits_one_program(x, y, kwargs):
+            return super().fit(x, y, *args, **kwargs)
+        arrays = tuple(_as_tensor(part) for part in (x, y) if part is not None)
+        self._symbolic_build(data_batch=tuple(part[:1] for part in arrays))
+        self.optimizer.build(self.trainable_variables)
+        self.make_train_function()  # a new one only after `compile`
+        usual: Any = self.train_function
+        if self._program is None or self._program[0] is not usual:
+            self._program = usual, self._many_steps()
+        self.train_function: Any = partial(self._run_program, self._program[1], arrays)
+        try:
+            return super().fit(np.arange(len(arrays[0])), **kwargs)  # Keras shuffles the numbers of the samples
+        finally:
+            self.train_function = usual
+
+    def _fits_one_program(self, x: Any, y: Any, options: dict[str, Any]) -> bool:
+        """Whether steps need nothing between them: no Python, no sample that is not in memory, no other device."""
+        wanted = self.compiled and self.jit_compile and self.steps_per_execution > 1
+        in_memory = all(isinstance(part, np.ndarray | tf.Tensor) for part in (x, y) if part is not None)
+        plain = not any(options.get(name) for name in ("validation_split", "steps_per_epoch"))
+        unweighted = all(options.get(name) is None for name in ("sample_weight", "class_weight"))
+        return wanted and x is not None and in_memory and plain and unweighted
+
+    def _many_steps(self) -> Callable:
+        """Compile a loop over batches, each gathered, differentiated and applied without leaving the program."""
+
+        def step(arrays: tuple, rows: Any) -> Any:
+            return self.train_step(tuple(tf.gather(part, rows) for part in arrays))
+
+        @tf.function(jit_compile=True)
+        def full_batches(arrays: tuple, order: Any, count: Any) -> Any:
+            for i in tf.range(count):
+                step(arrays, order[i])
+            return self.get_metrics_result()
+
+        last_batch = tf.function(step)  # of another size: compiling it a second time would take longer than it runs
+
+        def program(arrays: tuple, batches: list[Any]) -> Any:
+            size, last = len(batches[0]), batches.pop() if len(batches[-1]) < len(batches[0]) else None
+            order = np.zeros((self.steps_per_execution, size), "int32")
+            order[: len(batches)] = batches
+            logs = full_batches(arrays, tf.constant(order), tf.constant(len(batches)))
+            return logs if last is None else last_batch(arrays, tf.constant(last, "int32"))
+
+        return program
+
+    def _run_program(self, program: Callable, arrays: tuple, batches: Any) -> Any:
+        """Do what Keras's train function does: take the next `steps_per_execution` batches and train on them."""
+        batches = [
+            keras.tree.flatten(batch)[0].numpy()
+            for _, batch in zip(range(self.steps_per_execution), batches, strict=False)
+        ]
+        if not batches:
+            raise StopIteration
+        return program(arrays, batches)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        with watched_peers():
+            return super().evaluate(*args, **kwargs)
+
+    # What cannot be shared.
+
+    def _check_shared(self, x: Any, batch_size: int | None = None, *_: Any, **options: Any) -> None:
+        """Refuse what would make the weights depend on the number of replicas."""
+        strategy = self._strategy()
+        replicas, in_memory = strategy.num_replicas_in_sync, hasattr(x, "shape")
+        if in_memory and (batch_size or 32) < replicas:
+            raise ValueError(
+                f"batch_size is {batch_size or 32} and {replicas} replicas share each batch; it is the size of the "
+                f"global batch, and must be at least their number"
+            )
+        for layer in self._flatten_layers():
+            if isinstance(layer, keras.layers.BatchNormalization) and not layer.synchronized:
+                raise ValueError(
+                    f"the layer {layer.name!r} would normalise by the rows of one replica; make it "
+                    f"BatchNormalization(synchronized=True)"
+                )
+        for loss in keras.tree.flatten(getattr(self, "loss", None)):
+            reduction = getattr(loss, "reduction", "mean")
+            if reduction not in ("mean", "sum_over_batch_size"):
+                raise ValueError(
+                    f"the loss {loss.name!r} has the reduction {reduction!r}, which {replicas} replicas cannot share; "
+                    f"take 'sum_over_batch_size'"
+                )
+        seed, _ = tf.compat.v1.get_seed(0)
+        if seed == NO_SEED:
+            seed = int(np.random.SeedSequence().generate_state(1)[0])
+        if in_memory and options.get("shuffle", True) and len(set(numbers_of_replicas(seed, self))) > 1:
+            raise ValueError(
+                "the workers would shuffle the samples differently: call keras.utils.set_random_seed with the same "
+                "seed on all of them, before the model is built"
+            )
+
+    # What Keras's loop asks for.
+
+    def _strategy(self) -> Any:
+        return super().distribute_strategy
+
+    @property
+    def distribute_strategy(self) -> Any:
+        strategy = self._strategy()
+        return _AsOneDevice(strategy) if _is_shared(strategy) else strategy
+
+    def _make_function(self, step_function: Callable) -> Callable:
+        strategy = self._strategy()
+        if _is_shared(strategy):
+            step_function = self._on_all_replicas(step_function, strategy)
+        return super()._make_function(step_function)
+
+    @contextmanager
+    def _own_random_streams(self) -> Iterator[None]:
+        """Let each replica's Dropout drop other units: Keras's random layers would draw the same on all of them."""
+        others = [layer for layer in self._flatten_layers() if not getattr(layer, "draws_rows", False)]
+        states = [generator.state for layer in others for generator in layer._seed_generators]
+        i = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, "int64")
+        for state in states:
+            state.assign(state + tf.stack([1_000_003 * i, 0]))
+        yield
+        for state in states:
+            state.assign(state - tf.stack([1_000_003 * i, 0]))
+
+    def _on_all_replicas(self, step: Callable, strategy: Any) -> Callable:
+        """Return `step` for a global batch: each replica runs it on a share, and the logs are those of all."""
+        replicas = strategy.num_replicas_in_sync
+
+        def step_on_share(batch: Any) -> Any:
+            share = Share.of(_count(batch), tf.distribute.get_replica_context().replica_id_in_sync_group, replicas)
+            with tf.device("CPU:0"):  # the global batch stays there
+                rows = keras.tree.map_structure(lambda part: part[share.first : share.last], batch)
+            state = [variable for metric in self.metrics for variable in metric.variables]
+            before = [tf.identity(variable) for variable in state]
+            with working_on(share), self._own_random_streams():
+                logs = step(rows)
+            for variable, value in zip(state, before, strict=True):
+                variable.assign(tf.where(share.counts, variable, value))
+            return logs
+
+        def step_on_batch(batch: Any) -> Any:
+            logs = strategy.run(step_on_share, args=(batch,))
+            exact = self.get_metrics_result()  # read outside the replicas, where they are summed
+            return {name: exact.get(name, strategy.reduce("MEAN", logs[name], axis=None)) for name in logs}
+
+        return step_on_batch
+
+
+class _AsOneDevice:
+    """A strategy as Keras's loop is to see it: a scope, and otherwise one device that takes whole batches."""
+
+    def __init__(self, strategy: Any) -> None:
+        self.scope = strategy.scope
+
+    def experimental_distribute_dataset(self, dataset: Any) -> Any:
+        return dataset
+
+    def run(self, function: Callable, args: tuple) -> Any:
+        return function(*args)
+
+
+def _is_shared(strategy: Any) -> bool:
+    return strategy.num_replicas_in_sync > 1 or isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+
+
+def _count(batch: Any) -> Any:
+    return tf.shape(next(part for part in keras.tree.flatten(batch) if part is not None))[0]
+
+
+def _as_tensor(part: Any) -> Any:
+    part = tf.convert_to_tensor(part)
+    return tf.cast(part, keras.config.floatx()) if part.dtype.is_floating else part
