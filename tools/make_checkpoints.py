@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from tfae import data, sentences, text
+from tfae.alphabet import Alphabet
 from tfae.files import written_whole
 
 import keras
@@ -36,7 +37,7 @@ class EpochLines(keras.callbacks.Callback):
 
 def train_sentences(edits):
     """Return a text autoencoder trained on the sentences, damaged in training by up to `edits` typing errors."""
-    dataset, alphabet = data.load("sentences"), text.Alphabet()
+    dataset, alphabet = data.load("sentences"), Alphabet()
     x_train = alphabet.one_hot(dataset.x_train[:-1_000])  # the last 1,000 chose the settings
     keras.utils.set_random_seed(0)
     model = text.text_autoencoder(alphabet, 32, units=96, noise=0.2, edits=edits, seed=0)
