@@ -265,6 +265,35 @@ def test_what_does_not_fit_one_program_is_left_to_keras(table, options):
     assert_the_same_training(plain, ours)
 
 
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_one_program_takes_mixed_precision(table, policy):
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = models.dense_autoencoder((8,), 4, (16,), seed=0)
+        model, history = fitted(table, model=model, fast=True)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+    assert scaled == (policy == "mixed_float16") and model.encoder.layers[-1].compute_dtype == policy[6:]
+    exact = fitted(table, fast=False)[1]
+    np.testing.assert_allclose(history["loss"], exact["loss"], rtol=0.05)
+    assert history["loss"][-1] < history["loss"][0]
+
+
+def test_convolutions_are_left_out_of_xla_on_a_cpu():
+    dense, convolutional = models.dense_autoencoder((8,), 4, seed=0), models.conv_autoencoder((8, 8, 1), 4, seed=0)
+    on_cpu = not tf.config.list_physical_devices("GPU")
+    assert trainer._suits_xla(dense._flatten_layers())
+    assert trainer._suits_xla(convolutional._flatten_layers()) != on_cpu
+
+
+def test_a_convolutional_model_trains_in_one_program():
+    x = np.random.default_rng(0).random((70, 8, 8, 1)).astype("float32")
+    build = lambda: models.conv_autoencoder((8, 8, 1), 4, (4, 8), seed=0)  # noqa: E731
+    plain, ours = (fitted(x, model=build(), fast=fast) for fast in (False, True))
+    assert_the_same_training(plain, ours)
+
+
 def test_a_conditional_model_trains_in_one_program(table):
     labels = (table[:, 0] > 0.5).astype(int)
     encoder = models.dense_encoder((8,), 2 * 4, (16,), seed=1)

@@ -6,7 +6,7 @@ the sum over the replicas is what one device would have computed, whatever the s
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -107,6 +107,9 @@ def numbers_of_replicas(number: int, model: keras.Model) -> list[int]:
 class Trainer(keras.Model):
     """A Keras model that trains to the same weights on one device, several replicas and several workers.
 
+    Compiled with ``jit_compile=True`` and ``steps_per_execution`` above 1, ``fit`` on arrays runs that many steps in
+    one program: the same samples in the same order as otherwise, without Python in between.
+
     ``fit`` and ``evaluate`` stay Keras's own. Under a strategy, loss and gradients are those of the mean over the
     global batch, uneven shares included, and logs are those of the whole data, not of one replica.
     """
@@ -165,7 +168,8 @@ class Trainer(keras.Model):
             with watched_peers():
                 return super().fit(x, y, *args, **kwargs)
         if args or not self._fits_one_program(x, y, kwargs):
-            return super().fit(x, y, *args, **kwargs)
+            with self._prepared(_without_autotuning if hasattr(x, "shape") else None):
+                return super().fit(x, y, *args, **kwargs)
         arrays = tuple(_as_tensor(part) for part in (x, y) if part is not None)
         self._symbolic_build(data_batch=tuple(part[:1] for part in arrays))
         self.optimizer.build(self.trainable_variables)
@@ -173,9 +177,10 @@ class Trainer(keras.Model):
         usual: Any = self.train_function
         if self._program is None or self._program[0] is not usual:
             self._program = usual, self._many_steps()
-        self.train_function: Any = partial(self._run_program, self._program[1], arrays)
+        self.train_function: Any = partial(_run, self._program[1], arrays)
         try:
-            return super().fit(np.arange(len(arrays[0])), **kwargs)  # Keras shuffles the numbers of the samples
+            with self._prepared(partial(_in_blocks, self.steps_per_execution)):
+                return super().fit(np.arange(len(arrays[0])), **kwargs)  # Keras shuffles the numbers of the samples
         finally:
             self.train_function = usual
 
@@ -193,7 +198,7 @@ class Trainer(keras.Model):
         def step(arrays: tuple, rows: Any) -> Any:
             return self.train_step(tuple(tf.gather(part, rows) for part in arrays))
 
-        @tf.function(jit_compile=True)
+        @tf.function(jit_compile=_suits_xla(self._flatten_layers()))
         def full_batches(arrays: tuple, order: Any, count: Any) -> Any:
             for i in tf.range(count):
                 step(arrays, order[i])
@@ -201,24 +206,15 @@ class Trainer(keras.Model):
 
         last_batch = tf.function(step)  # of another size: compiling it a second time would take longer than it runs
 
-        def program(arrays: tuple, batches: list[Any]) -> Any:
-            size, last = len(batches[0]), batches.pop() if len(batches[-1]) < len(batches[0]) else None
-            order = np.zeros((self.steps_per_execution, size), "int32")
-            order[: len(batches)] = batches
-            logs = full_batches(arrays, tf.constant(order), tf.constant(len(batches)))
-            return logs if last is None else last_batch(arrays, tf.constant(last, "int32"))
+        def program(arrays: tuple, batches: np.ndarray) -> Any:
+            last = batches[-1][batches[-1] >= 0]
+            count = len(batches) - (len(last) < batches.shape[1])
+            order = np.zeros((self.steps_per_execution, batches.shape[1]), "int32")
+            order[:count] = batches[:count]
+            logs = _call(full_batches, arrays, tf.constant(order), tf.constant(count))
+            return logs if count == len(batches) else _call(last_batch, arrays, tf.constant(last, "int32"))
 
         return program
-
-    def _run_program(self, program: Callable, arrays: tuple, batches: Any) -> Any:
-        """Do what Keras's train function does: take the next `steps_per_execution` batches and train on them."""
-        batches = [
-            keras.tree.flatten(batch)[0].numpy()
-            for _, batch in zip(range(self.steps_per_execution), batches, strict=False)
-        ]
-        if not batches:
-            raise StopIteration
-        return program(arrays, batches)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         with watched_peers():
@@ -262,10 +258,19 @@ class Trainer(keras.Model):
     def _strategy(self) -> Any:
         return super().distribute_strategy
 
+    _prepare: Callable | None = None  # what is done to the batches that Keras makes of arrays
+
+    @contextmanager
+    def _prepared(self, prepare: Callable | None) -> Iterator[None]:
+        self._prepare = prepare
+        try:
+            yield
+        finally:
+            self._prepare = None
+
     @property
     def distribute_strategy(self) -> Any:
-        strategy = self._strategy()
-        return _AsOneDevice(strategy) if _is_shared(strategy) else strategy
+        return _AsOneDevice(self._strategy(), self._prepare)
 
     def _make_function(self, step_function: Callable) -> Callable:
         strategy = self._strategy()
@@ -312,14 +317,60 @@ class Trainer(keras.Model):
 class _AsOneDevice:
     """A strategy as Keras's loop is to see it: a scope, and otherwise one device that takes whole batches."""
 
-    def __init__(self, strategy: Any) -> None:
-        self.scope = strategy.scope
+    def __init__(self, strategy: Any, prepare: Callable | None) -> None:
+        self.scope, self._prepare = strategy.scope, prepare
 
     def experimental_distribute_dataset(self, dataset: Any) -> Any:
-        return dataset
+        return self._prepare(dataset) if self._prepare else dataset
 
     def run(self, function: Callable, args: tuple) -> Any:
         return function(*args)
+
+
+def _without_autotuning(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Arrays need no search for the best prefetching, which takes a core and holds up the end of each epoch."""
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
+
+
+def _suits_xla(layers: Iterable[keras.Layer]) -> bool:
+    """Whether XLA makes them faster: on a CPU, its gradients of convolutions take ten times as long as TensorFlow's."""
+    convolutions = [getattr(keras.layers, f"Conv{n}D{kind}") for n in (1, 2, 3) for kind in ("", "Transpose")]
+    others = [getattr(keras.layers, f"{kind}Conv{n}D") for n in (1, 2) for kind in ("Depthwise", "Separable")]
+    slow = (*convolutions, *others, keras.layers.RNN)
+    return bool(tf.config.list_physical_devices("GPU")) or not any(isinstance(layer, slow) for layer in layers)
+
+
+class _Blocks:
+    """Batches of sample numbers, many at a time: -1 stands where the last one has none.
+
+    Keras asks for an iterator twice an epoch and uses one of them: a generator costs nothing until it is used.
+    """
+
+    def __init__(self, dataset: tf.data.Dataset, batches: int) -> None:
+        blocks = dataset.padded_batch(batches, padding_values=tf.constant(-1, tf.int64))
+        self.dataset = _without_autotuning(blocks)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        yield from self.dataset.as_numpy_iterator()
+
+
+def _in_blocks(batches: int, dataset: tf.data.Dataset) -> Any:
+    """Take batches of sample numbers many at a time, and validation data as they are."""
+    spec = dataset.element_spec
+    numbers = isinstance(spec, tf.TensorSpec) and spec.dtype == tf.int64 and spec.shape.rank == 1
+    return _Blocks(dataset, batches) if numbers else _without_autotuning(dataset)
+
+
+def _call(function: Any, *arguments: Any) -> Any:
+    """Call a ``tf.function`` without its notes on retracing, which many models in one process would set off."""
+    return function.get_concrete_function(*arguments)(*arguments)
+
+
+def _run(program: Callable, arrays: tuple, blocks: Iterator[np.ndarray]) -> Any:
+    """Do what Keras's train function does: take the next `steps_per_execution` batches and train on them."""
+    return program(arrays, next(blocks))
 
 
 def _is_shared(strategy: Any) -> bool:
