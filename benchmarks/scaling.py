@@ -34,26 +34,26 @@ def train(devices: int | None, images: int, epochs: int) -> tuple[float, float, 
     x = data.load("strokes").x_train[:images]
     x_train, x_held_out = x[:-1000], x[-1000:]
 
-    def fit(x, optimizer, **options):
+    def fit(x, optimizer, rate, **options):
         keras.utils.set_random_seed(0)
         with strategy.scope():
             model = models.dense_autoencoder((28, 28, 1), 32, seed=0)
-            model.compile(optimizer, "mse")
+            model.compile(optimizer(rate), "mse")
         model.fit(x, batch_size=256, verbose=0, **options)
         return model
 
     stamps: list[float] = []
     clock = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: stamps.append(time.monotonic()))
-    model = fit(x_train, keras.optimizers.Adam(), epochs=epochs, callbacks=[clock])
+    model = fit(x_train, keras.optimizers.Adam, 0.001, epochs=epochs, callbacks=[clock])
     rate = len(x_train) * (epochs - 1) / (stamps[-1] - stamps[0])
     loss = model.evaluate(x_held_out, batch_size=256, verbose=0)
 
     weights = {
-        "SGD": fit(x[: 20 * 256], keras.optimizers.SGD(0.5), validation_data=x_held_out).get_weights(),
-        "Adam": fit(x[: 20 * 256], keras.optimizers.Adam()).get_weights(),
+        "SGD": fit(x[: 20 * 256], keras.optimizers.SGD, 0.5, validation_data=x_held_out).get_weights(),
+        "Adam": fit(x[: 20 * 256], keras.optimizers.Adam, 0.001).get_weights(),
     }
     keras.config.set_floatx("float64")
-    weights["Adam, float64"] = fit(x[: 20 * 256].astype("float64"), keras.optimizers.Adam()).get_weights()
+    weights["Adam, float64"] = fit(x[: 20 * 256].astype("float64"), keras.optimizers.Adam, 0.001).get_weights()
     return rate, loss, weights
 
 

@@ -86,6 +86,9 @@ def train_all(spanning):
         model = models.Autoencoder(encoder(), decoder())
         model.compile("sgd", keras.losses.MeanSquaredError(reduction="sum"))
         answers["sum"] = refused(lambda: model.fit(x, verbose=0))
+        model = dense()
+    model.compile(keras.optimizers.SGD(), "mse")
+    answers["optimizer"] = refused(lambda: model.fit(x, verbose=0))
 
     class Contrast(models.Autoencoder):
         """Logs what a replica's dropout draws, with another sign on each: 0 on average if they draw the same."""
@@ -152,6 +155,7 @@ def test_what_replicas_cannot_share_is_refused(answers):
         assert "batch_size is 1 and 2 replicas share each batch" in answer["small batch"]
         assert "BatchNormalization(synchronized=True)" in answer["own statistics"]
         assert "reduction 'sum'" in answer["sum"]
+        assert "the optimizer was made outside the strategy's scope" in answer["optimizer"]
 
 
 def test_each_replica_drops_other_units(answers):

@@ -231,6 +231,11 @@ class Trainer(keras.Model):
                 f"batch_size is {batch_size or 32} and {replicas} replicas share each batch; it is the size of the "
                 f"global batch, and must be at least their number"
             )
+        if getattr(self.optimizer, "_distribution_strategy", strategy) is not strategy:
+            raise ValueError(
+                "the optimizer was made outside the strategy's scope; make it, or name it as in compile('adam'), "
+                "inside `with strategy.scope():`"
+            )
         for layer in self._flatten_layers():
             if isinstance(layer, keras.layers.BatchNormalization) and not layer.synchronized:
                 raise ValueError(
