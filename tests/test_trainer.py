@@ -216,13 +216,9 @@ def assert_the_same_training(one, other):
         np.testing.assert_allclose(values, other[1][name], rtol=1e-5)
 
 
-def test_one_program_trains_as_keras_does(table, monkeypatch):
-    plain = fitted(table, validation_data=(table[:50], table[:50]), fast=False)
-    monkeypatch.setattr(keras.Model, "_make_function", None)  # what Keras's own loop would call
-    with pytest.raises(TypeError):
-        fitted(table, fast=False)
-    monkeypatch.undo()
-    ours = fitted(table, validation_data=(table[:50], table[:50]), fast=True)
+def test_one_program_trains_as_keras_does(table):
+    plain, ours = (fitted(table, validation_data=(table[:50], table[:50]), fast=fast) for fast in (False, True))
+    assert plain[0]._program is None and ours[0]._program is not None
     assert ours[0].optimizer.iterations == 24 and "val_mae" in ours[1]
     assert_the_same_training(plain, ours)
 
@@ -266,7 +262,23 @@ def test_compiling_again_makes_another_program(table):
 )
 def test_what_does_not_fit_one_program_is_left_to_keras(table, options):
     plain, ours = (fitted(table, table, epochs=1, fast=fast, **options) for fast in (False, True))
+    assert ours[0]._program is None
     assert_the_same_training(plain, ours)
+
+
+def test_targets_that_are_too_few_are_refused(table):
+    class Regression(trainer.Trainer):
+        def __init__(self):
+            super().__init__()
+            self.layer = keras.layers.Dense(8)
+
+        def call(self, x, training=None):
+            return self.layer(x)
+
+    model = Regression()
+    model.compile("sgd", "mse", jit_compile=True, steps_per_execution=3)
+    with pytest.raises(ValueError, match="cardinality"):
+        model.fit(table, table[:200], verbose=0)
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])

@@ -190,7 +190,8 @@ class Trainer(keras.Model):
         in_memory = all(isinstance(part, np.ndarray | tf.Tensor) for part in (x, y) if part is not None)
         plain = not any(options.get(name) for name in ("validation_split", "steps_per_epoch"))
         unweighted = all(options.get(name) is None for name in ("sample_weight", "class_weight"))
-        return wanted and x is not None and in_memory and plain and unweighted
+        paired = y is None or (in_memory and len(x) == len(y))  # XLA would not miss the samples that one has not
+        return wanted and x is not None and in_memory and paired and plain and unweighted
 
     def _many_steps(self) -> Callable:
         """Compile a loop over batches, each gathered, differentiated and applied without leaving the program."""
