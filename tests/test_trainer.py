@@ -223,7 +223,7 @@ def test_one_program_trains_as_keras_does(table):
     assert_the_same_training(plain, ours)
 
 
-@pytest.mark.parametrize("rows", [32, 20, 96, 101])
+@pytest.mark.parametrize("rows", [32, 20, 41, 96, 101])
 def test_every_number_of_samples_fits_into_programs(table, rows):
     plain, ours = (fitted(table[:rows], shuffle=False, fast=fast) for fast in (False, True))
     assert ours[0].optimizer.iterations == 3 * -(-rows // 32)

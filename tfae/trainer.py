@@ -178,8 +178,9 @@ class Trainer(keras.Model):
         if self._program is None or self._program[0] is not usual:
             self._program = usual, self._many_steps()
         self.train_function: Any = partial(_run, self._program[1], arrays)
+        block = self.steps_per_execution, min(kwargs.get("batch_size") or 32, len(arrays[0]))
         try:
-            with self._prepared(partial(_in_blocks, self.steps_per_execution)):
+            with self._prepared(partial(_in_blocks, block)):
                 return super().fit(np.arange(len(arrays[0])), **kwargs)  # Keras shuffles the numbers of the samples
         finally:
             self.train_function = usual
@@ -354,19 +355,19 @@ class _Blocks:
     Keras asks for an iterator twice an epoch and uses one of them: a generator costs nothing until it is used.
     """
 
-    def __init__(self, dataset: tf.data.Dataset, batches: int) -> None:
-        blocks = dataset.padded_batch(batches, padding_values=tf.constant(-1, tf.int64))
+    def __init__(self, dataset: tf.data.Dataset, batches: int, size: int) -> None:
+        blocks = dataset.padded_batch(batches, padded_shapes=(size,), padding_values=tf.constant(-1, tf.int64))
         self.dataset = _without_autotuning(blocks)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         yield from self.dataset.as_numpy_iterator()
 
 
-def _in_blocks(batches: int, dataset: tf.data.Dataset) -> Any:
+def _in_blocks(block: tuple[int, int], dataset: tf.data.Dataset) -> Any:
     """Take batches of sample numbers many at a time, and validation data as they are."""
     spec = dataset.element_spec
     numbers = isinstance(spec, tf.TensorSpec) and spec.dtype == tf.int64 and spec.shape.rank == 1
-    return _Blocks(dataset, batches) if numbers else _without_autotuning(dataset)
+    return _Blocks(dataset, *block) if numbers else _without_autotuning(dataset)
 
 
 def _call(function: Any, *arguments: Any) -> Any:
