@@ -105,8 +105,9 @@ def sample_shape(part: Any) -> Shape | None:
     shape = getattr(part, "input_shape", None)
     if shape is None and isinstance(part, keras.Layer):
         shape = (part.get_build_config() or {}).get("input_shape")
-    single = isinstance(shape, tuple | list) and shape and all(size is None or isinstance(size, int) for size in shape)
-    return tuple(shape[1:]) if single else None
+    if not isinstance(shape, tuple | list) or not all(size is None or isinstance(size, int) for size in shape):
+        return None  # unknown, or of several inputs
+    return tuple(shape[1:])
 
 
 def name_of(function: Any) -> str:

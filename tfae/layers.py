@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from tfae.checks import check_number, check_seed, check_size
-from tfae.trainer import draw_rows
+from tfae.replicas import draw_rows
 
 CORRUPTIONS = ("gaussian", "masking", "salt_and_pepper")
 

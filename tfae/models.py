@@ -27,8 +27,9 @@ from tfae.checks import (
     shape_text,
 )
 from tfae.layers import Corrupt, Sampling, TopK, TransposedDense
+from tfae.loop import Trainer
 from tfae.losses import bernoulli_kl, bernoulli_log_likelihood, gaussian_kl, gaussian_log_likelihood
-from tfae.trainer import Trainer, mean_over_replicas
+from tfae.replicas import mean_over_replicas
 
 
 @keras.saving.register_keras_serializable("tfae")

@@ -21,8 +21,9 @@ from sklearn.model_selection import KFold
 from tfae.checks import check_samples, check_seed, check_size
 from tfae.distribute import is_chief
 from tfae.files import written_whole
+from tfae.internals import start_at_epoch, strategy_of
 from tfae.models import Autoencoder
-from tfae.trainer import numbers_of_replicas
+from tfae.replicas import numbers_of_replicas
 
 # --- when to stop ----------------------------------------------------------------------------------------------------
 
@@ -265,10 +266,9 @@ class Resume(keras.callbacks.Callback):
         if not self._data:
             raise ValueError("give fit the samples as Resume.batches(x, y, batch_size), so that their order can resume")
         self.history = {}
-        self.model._initial_epoch = None
-        if self.path.exists():
-            self.model._initial_epoch = self._restore()  # the hook of keras.callbacks.BackupAndRestore
-        epochs = numbers_of_replicas(self.model._initial_epoch or 0, self.model)
+        done = self._restore() if self.path.exists() else 0
+        start_at_epoch(self.model, done or None)
+        epochs = numbers_of_replicas(done, strategy_of(self.model))
         if len(set(epochs)) > 1:
             raise ValueError(
                 f"the workers have finished {epochs} epochs: they do not read the same {self.path}. Put it on storage "
@@ -288,7 +288,7 @@ class Resume(keras.callbacks.Callback):
                 np.savez(file, about=json.dumps(about), **arrays)
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
-        self.model._initial_epoch = None  # a later fit of this model, without Resume, begins at its own epoch 0
+        start_at_epoch(self.model, None)  # a later fit of this model, without Resume, begins at its own epoch 0
 
     def _state(self) -> list[Any]:
         """All that training changes: weights, seeds of random layers, the optimiser's moments and step."""

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfae import distribute, models, trainer
+from tfae import distribute, loop, models, replicas
+from tfae.cluster import run_cluster
 
 TOLERANCE = 1e-6  # relative, of each weight array's norm; float32 carries 6e-8 and the order of sums differs
 
 
 def train_all(spanning):
     """Train every model on one device, if there is one worker, and under the strategy that spans several."""
-    from tfae import distribute  # isort: skip
 
     strategy = distribute.strategy(spanning)
     import keras
@@ -116,8 +116,8 @@ def train_all(spanning):
 def answers():
     """Of one device and two replicas, and of two workers."""
     with ThreadPoolExecutor() as both:
-        one_process = both.submit(distribute.run_cluster, train_all, 2, workers=1)
-        cluster = both.submit(distribute.run_cluster, train_all, None, workers=2)
+        one_process = both.submit(run_cluster, train_all, 2, workers=1)
+        cluster = both.submit(run_cluster, train_all, None, workers=2)
         return [*one_process.result(), *cluster.result()]
 
 
@@ -173,22 +173,22 @@ def test_workers_that_shuffle_differently_are_refused(answers):
 # --- the pieces ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("total", "replicas"), [(7, 3), (6, 3), (3, 3), (2, 3), (1, 2)])
-def test_shares_add_up_to_the_global_batch(total, replicas):
+@pytest.mark.parametrize(("total", "number"), [(7, 3), (6, 3), (3, 3), (2, 3), (1, 2)])
+def test_shares_add_up_to_the_global_batch(total, number):
     def draw(shape, scale):
         return scale * np.random.default_rng(0).normal(size=shape)
 
-    whole = trainer.draw_rows(draw, (total, 2), scale=2.0)
+    whole = replicas.draw_rows(draw, (total, 2), scale=2.0)
     mean, logged = 0.0, []
-    for i in range(replicas):
-        share = trainer.Share.of(tf.constant(total), i, replicas)
-        with trainer.working_on(share):
-            rows = trainer.draw_rows(draw, (None, 2), scale=2.0)
+    for i in range(number):
+        share = replicas.Share.of(tf.constant(total), i, number)
+        with replicas.working_on(share):
+            rows = replicas.draw_rows(draw, (None, 2), scale=2.0)
         mean += share.weight.numpy() * rows.mean(axis=0)
         logged += [rows] if share.counts else []
     np.testing.assert_array_equal(np.concatenate(logged), whole)  # every sample once
     np.testing.assert_allclose(mean, whole.mean(axis=0), rtol=1e-6)
-    assert trainer.current_share() is None
+    assert replicas.current_share() is None
 
 
 # --- many steps in one program ---------------------------------------------------------------------------------------
@@ -267,7 +267,7 @@ def test_what_does_not_fit_one_program_is_left_to_keras(table, options):
 
 
 def test_targets_that_are_too_few_are_refused(table):
-    class Regression(trainer.Trainer):
+    class Regression(loop.Trainer):
         def __init__(self):
             super().__init__()
             self.layer = keras.layers.Dense(8)
@@ -299,8 +299,8 @@ def test_one_program_takes_mixed_precision(table, policy):
 def test_convolutions_are_left_out_of_xla_on_a_cpu():
     dense, convolutional = models.dense_autoencoder((8,), 4, seed=0), models.conv_autoencoder((8, 8, 1), 4, seed=0)
     on_cpu = not tf.config.list_physical_devices("GPU")
-    assert trainer._suits_xla(dense._flatten_layers())
-    assert trainer._suits_xla(convolutional._flatten_layers()) != on_cpu
+    assert loop._suits_xla(dense._flatten_layers())
+    assert loop._suits_xla(convolutional._flatten_layers()) != on_cpu
 
 
 def test_a_convolutional_model_trains_in_one_program():
