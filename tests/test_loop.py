@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfae import distribute, loop, models, replicas
+from tfae import loop, models, replicas
 from tfae.cluster import run_cluster
 
 TOLERANCE = 1e-6  # relative, of each weight array's norm; float32 carries 6e-8 and the order of sums differs
@@ -19,6 +19,7 @@ TOLERANCE = 1e-6  # relative, of each weight array's norm; float32 carries 6e-8 
 
 def train_all(spanning):
     """Train every model on one device, if there is one worker, and under the strategy that spans several."""
+    from tfae import distribute  # isort: skip
 
     strategy = distribute.strategy(spanning)
     import keras
