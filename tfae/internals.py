@@ -24,3 +24,13 @@ def start_at_epoch(model: keras.Model, epoch: int | None) -> None:
 def all_layers(model: keras.Model) -> list[Any]:
     """Return the model and every layer inside it, nested and subclassed ones included."""
     return list(model._flatten_layers())
+
+
+def aggregated(model: keras.Model, loss: Any) -> Any:
+    """Return a loss as a number that Keras adds to others: divided among the replicas of a strategy."""
+    return model._aggregate_additional_loss(loss)
+
+
+def within_fit(options: dict[str, Any]) -> bool:
+    """Whether an ``evaluate`` with these options is the validation within ``fit``."""
+    return bool(options.get("_use_cached_eval_dataset"))
