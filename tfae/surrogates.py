@@ -109,7 +109,8 @@ def fit_global(
     ----------
     predict : callable
         Maps an array ``(n, *sample)`` to one number for each sample: a Keras model with one output, a target of
-        `tfae.targets`, or a function such as ``lambda x: model(x)[:, 3]``. A model runs as outside training.
+        `tfae.targets`, or a function such as ``lambda x: model(x)[:, 3]``. A model that is given itself runs
+        as outside training.
     x : array, shape (n, *sample)
         Inputs; labels are not needed, so any inputs that the model may meet will do.
     kind : str
