@@ -135,3 +135,17 @@ def shape_text(shape: Sequence[Any]) -> str:
     """Write a shape as Python does, with "any" for None."""
     sizes = ", ".join("any" if size is None else str(size) for size in shape)
     return f"({sizes},)" if len(shape) == 1 else f"({sizes})"
+
+
+def check_segments(segments: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Return `segments` as an array if it numbers, from 0, the segment of each feature of a sample of `shape`."""
+    segments = np.asarray(segments)
+    if segments.shape != shape or segments.dtype.kind not in "iu":
+        raise ValueError(
+            f"segments has shape {segments.shape} and dtype {segments.dtype}; give one whole number for each feature "
+            f"of a sample, shape {shape_text(shape)}"
+        )
+    there = np.unique(segments)
+    if not np.array_equal(there, np.arange(len(there))):
+        raise ValueError(f"segments must be numbered 0, 1, 2, ... without gaps; there are {there[:9]} ...")
+    return segments
