@@ -399,7 +399,7 @@ def _bin(x: np.ndarray, bins: int) -> np.ndarray:
 
 
 def _normal_scores(z: np.ndarray) -> np.ndarray:
-    """Return each unit as a normal variable of the same order. A tree sees order alone, and in float32 loses none now."""
+    """Return each unit as a normal variable in the same order: a tree sees no more, and in float32 none is lost."""
     return scipy.stats.norm.ppf(scipy.stats.rankdata(z, axis=0) / (len(z) + 1))
 
 
