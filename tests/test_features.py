@@ -642,7 +642,7 @@ def test_every_form_climbs_to_the_same_images_and_units_do_not_disturb_one_anoth
     for other in others:
         np.testing.assert_allclose(other.images, first.images, atol=1e-4)
         assert other.best_real.tolist() == first.best_real.tolist()
-    alone = features.maximise(network("subclassed", kind), "out", 0, X, start=start[1], **options)
+    alone = features.maximise(network("subclassed", kind), "out", 0, X, start=start[1:], **options)
     np.testing.assert_allclose(alone.images[0], first.images[1], atol=1e-4)
     np.testing.assert_allclose(alone.history[:, 0], first.history[:, 1], atol=1e-4)
     assert (first.history[-1] > first.history[0]).all()
@@ -692,8 +692,8 @@ def test_maximisation_refuses_what_it_cannot_use():
         ({"units": []}, "there is no unit"),
         ({"layer": "units"}, "no layer 'units' was called"),
         ({"start": "best"}, "unknown start 'best'; the known ones are noise, real"),
-        ({"start": X[:3]}, r"start has shape \(3, 6, 6, 1\); give one input \(6, 6, 1\)"),
-        ({"start": 2 * X[0]}, "start goes from"),
+        ({"start": X[:3]}, r"start has shape \(3, 6, 6, 1\); give one input \(1, 6, 6, 1\)"),
+        ({"start": 2 * X[:1]}, "start goes from"),
         ({"bounds": (0, 0.5)}, "x goes from .* outside the bounds 0 to 0.5"),
         ({"positions": "sum"}, "unknown positions"),
         ({"steps": 0}, "steps is 0"),

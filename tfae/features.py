@@ -642,8 +642,8 @@ def maximise(
         Real inputs, to compare with: an image that excites a unit far more than all of them is unlike anything the
         network was trained for.
     start : str or array
-        ``"noise"``, uniform between the bounds; ``"real"``, the sample of `x` that excites the unit most; or an input,
-        of shape ``(*sample)`` or ``(units, *sample)``.
+        ``"noise"``, uniform between the bounds; ``"real"``, the sample of `x` that excites the unit most; or inputs:
+        one for all units, ``(1, *sample)``, or one for each, ``(units, *sample)``.
     steps : int
     learning_rate : float
         Root mean square over the pixels of the first step's move, before the projection.
@@ -762,8 +762,10 @@ def _start(
         noise = np.random.default_rng(check_seed(seed)).uniform(*bounds, shape)
         return (noise if start == "noise" else x[best]).astype("float32")
     images = np.asarray(start)
-    if images.shape not in (shape, shape[1:]):
-        raise ValueError(f"start has shape {images.shape}; give one input {shape[1:]}, or one for each unit {shape}")
+    if images.shape not in (shape, (1, *shape[1:])):
+        raise ValueError(
+            f"start has shape {images.shape}; give one input {(1, *shape[1:])}, or one for each unit {shape}"
+        )
     images = check_samples(np.broadcast_to(images, shape), None, "start").astype("float32")
     _check_inside(images, bounds, "start")
     return images
