@@ -19,7 +19,7 @@ from keras import layers, ops
 
 from tfae.checks import Shape, check_samples, check_unit_range, compatible, shape_text
 from tfae.inference import in_batches, sample_shape
-from tfae.internals import aggregated, within_fit
+from tfae.internals import aggregated, record_input_shape, within_fit
 from tfae.loop import Trainer, is_evaluating
 from tfae.losses import at_least_float32
 
@@ -62,6 +62,8 @@ class Autoencoder(Trainer):
         self.decoder = decoder
         self.built = encoder.built and decoder.built  # else Keras builds all of it at the first call
         self._left = _Left()
+        if self.built and hasattr(self, "input_shape"):
+            record_input_shape(self, self.input_shape)
 
     # What the model is.
 
@@ -214,12 +216,6 @@ class Autoencoder(Trainer):
                 keras.tree.map_structure(lambda spec: np.zeros((1, *spec.shape[1:]), spec.dtype), self._signature()[0])
             )
         return super().export(filepath, *args, **options)
-
-    def _get_save_spec(self, dynamic_batch: bool = True) -> Any:
-        """Return what TensorFlow's converters ask a model for, which Keras knows of functional models alone."""
-        batch = (None if dynamic_batch else 1,)
-        (signature,) = self._signature()
-        return keras.tree.map_structure(lambda part: tf.TensorSpec((*batch, *part.shape[1:]), part.dtype), signature)
 
     def _signature(self) -> list[Any]:
         return [keras.InputSpec(shape=self.input_shape, dtype=self.input_dtype)]

@@ -34,3 +34,8 @@ def aggregated(model: keras.Model, loss: Any) -> Any:
 def within_fit(options: dict[str, Any]) -> bool:
     """Whether an ``evaluate`` with these options is the validation within ``fit``."""
     return bool(options.get("_use_cached_eval_dataset"))
+
+
+def record_input_shape(model: keras.Model, shape: Any) -> None:
+    """Note the shape of a batch where exporters look for it: Keras notes it only where it builds a model itself."""
+    model._build_shapes_dict = {"input_shape": shape}
