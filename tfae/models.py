@@ -82,6 +82,10 @@ class Autoencoder(Trainer):
         """Return the tensor of codes that the decoder gets for the tensor `x`."""
         return self.encoder(x, training=training)
 
+    def constrained(self, z: Any) -> Any:
+        """Return the nearest codes to the tensor `z` that the decoder could get: here `z` itself, any code will do."""
+        return z
+
     def penalty(self, x: Any, training: bool | None = None) -> Any:
         """Return what is added to the loss of the batch `x`: here nothing, in the variants their constraint."""
         return None
@@ -267,6 +271,10 @@ class KSparseAutoencoder(Autoencoder):
 
     def code(self, x: Any, training: bool | None = None) -> Any:
         return self.top_k(super().code(x, training=training))
+
+    def constrained(self, z: Any) -> Any:
+        """Return `z` with its `k` units furthest from 0; a code of `k` active units stays, negative ones too."""
+        return z * ops.cast(self.top_k(ops.abs(z)) > 0, z.dtype)
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"k": self.top_k.k}
