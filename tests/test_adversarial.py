@@ -134,7 +134,7 @@ def test_the_nearest_normal_is_the_nearest_point_of_the_decoders_range():
     autoencoder = line_autoencoder()
     autoencoder.encoder.set_weights([rng.normal(size=(3, 2))])  # a poor encoder: the reconstruction is not the nearest
     x = rng.normal(size=(7, 3)).astype("float32")
-    found = adversarial.nearest_normal(autoencoder, x, steps=400)
+    found = adversarial.nearest_normal(autoencoder, x, steps=120, learning_rate=0.15)
     np.testing.assert_allclose(found.x, x * [1, 1, 0], atol=0.02)
     np.testing.assert_allclose(found.z, x[:, :2], atol=0.02)
     np.testing.assert_allclose(found.distance, np.abs(x[:, 2]), atol=0.01)

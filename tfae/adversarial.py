@@ -411,10 +411,16 @@ def _attack(scores: Scores, start: np.ndarray, labels: Any, to_class: Any, epsil
     return Attack(changed, success, eligible, distance)
 
 
+@tf.function(
+    input_signature=[tf.TensorSpec((None, None), tf.float32), tf.TensorSpec((None,), tf.int64)], autograph=False
+)
 def _lead(values: Any, chosen: np.ndarray) -> Any:
-    """Return by how much the score of the chosen class exceeds the largest of the others, shape (n,)."""
+    """Return by how much the score of the chosen class exceeds the largest of the others, shape (n,).
+
+    One program for all classifiers: as single operations this would take half of the time of a search.
+    """
     own = tf.gather(values, chosen, axis=1, batch_dims=1)
-    others = tf.where(tf.one_hot(chosen, values.shape[1], on_value=True, off_value=False), values.dtype.min, values)
+    others = tf.where(tf.one_hot(chosen, tf.shape(values)[1], on_value=True, off_value=False), values.dtype.min, values)
     return own - tf.reduce_max(others, axis=1)
 
 
