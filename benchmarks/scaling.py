@@ -15,7 +15,7 @@ large as anything else where a gradient nearly vanishes; SGD does not, and in fl
 
 import argparse
 
-from tfae import distribute  # first of all: it keeps TensorFlow quiet
+from tfae.cluster import run_cluster  # first of all: it keeps TensorFlow quiet
 
 import numpy as np
 
@@ -67,7 +67,7 @@ def main() -> None:
     print(f"{'':<12}{'images/s':>10}{'held-out MSE':>15}{'SGD':>12}{'Adam':>10}{'in float64':>13}")
     first = None
     for name, devices, workers in (("1 device", None, 1), ("2 replicas", 2, 1), ("2 workers", None, 2)):
-        results = distribute.run_cluster(train, devices, arguments.images, arguments.epochs, workers=workers)
+        results = run_cluster(train, devices, arguments.images, arguments.epochs, workers=workers)
         for number, (rate, loss, weights) in enumerate(results):
             first = first or weights
             sgd, adam, exact = (largest_gap(weights[kind], first[kind]) for kind in weights)

@@ -307,8 +307,10 @@ def test_a_conditional_autoencoder_must_be_told_the_class():
         lambda: adversarial.counterfactual(linear(), x, 1, autoencoder=conditional),
     )
     for call in calls:
-        with pytest.raises(ValueError, match=r"must be told the class.*Give cvae.for_class\(label\)"):
+        with pytest.raises(ValueError, match=r"decodes for a class, and none was given.*for_class\(3\)"):
             call()
+    found = adversarial.nearest_normal(conditional.for_class(3), x, steps=5)
+    np.testing.assert_allclose(found.x, conditional.decode(found.z, labels=3), atol=1e-6)
     assert (adversarial.attack_code(conditional, x, 0.1).code_distance > 0).all()  # its encoder sees the sample alone
 
 
@@ -355,7 +357,7 @@ def test_half_precision_is_searched_in_single():
             "no direction to search in",
         ),
         (lambda: adversarial.attack(linear(), X[:0], LABELS[:0], 1.0), "x is empty"),
-        (lambda: adversarial.attack(linear(), X * np.inf, LABELS, 1.0), "NaN or infinite"),
+        (lambda: adversarial.attack(linear(), X * np.inf, LABELS, 1.0), "x holds 120 values that are NaN"),
         (lambda: adversarial.counterfactual(linear(), X, 1, max_epsilon=0), "max_epsilon is 0"),
         (lambda: adversarial.random_change(X, 1.0, norm="l3"), "unknown norm"),
         (lambda: adversarial.random_change(X, [1.0, 2.0], box=None), "or one for each sample"),

@@ -177,7 +177,7 @@ def test_scores_that_cannot_be_are_refused(linear, x):
         anomaly.code_distance(linear, x[:, :5])
     broken = x.copy()
     broken[4, 2] = np.nan
-    with pytest.raises(ValueError, match=r"x_normal holds 1 values that are NaN or infinite, the first at \(4, 2\)"):
+    with pytest.raises(ValueError, match=r"x_normal holds 1 values that are NaN, .*, the first at \(4, 2\)"):
         anomaly.code_distance(linear, broken)
     with pytest.raises(ValueError, match=r"x holds 1 values that are NaN"):
         anomaly.score(anomaly.code_distance(linear, x), broken)
@@ -205,18 +205,24 @@ def test_a_score_of_a_dataset_is_that_of_its_samples(linear, x):
     )
 
 
+@of_its_own_samples
 def test_a_conditional_autoencoder_must_be_told_the_class():
     encoder, decoder = models.dense_encoder(6, 4, (), seed=0), models.dense_decoder(6, 2 + 3, (), seed=1)
     conditional = models.ConditionalVariationalAutoencoder(encoder, decoder, 3, seed=0)
     x = np.random.default_rng(0).random((40, 6)).astype("float32")
     calls = (
         lambda: anomaly.negative_log_likelihood(conditional, x),
-        lambda: anomaly.negative_elbo(conditional),
+        lambda: anomaly.score(anomaly.negative_elbo(conditional), x),
         lambda: anomaly.explain(lambda x: x[:, 0], conditional, x),
     )
     for call in calls:
-        with pytest.raises(ValueError, match=r"must be told the class.*Give cvae.for_class\(label\)"):
+        with pytest.raises(ValueError, match=r"decodes for a class, and none was given.*for_class\(3\)"):
             call()
+    one = conditional.for_class(1)
+    target = anomaly.negative_log_likelihood(one, x)
+    explained = anomaly.explain(target, one, x[:2], search_steps=5)
+    gained = anomaly.score(target, x[:2]) - anomaly.score(target, explained.normal)
+    np.testing.assert_allclose(explained.attribution.values.sum(axis=1), gained, rtol=0.02)
     z = conditional.encoder.predict(x, verbose=0)[:, :2]  # the encoder sees the sample alone: nothing is missing
     away = x[:1].copy() + 1
     z_away = conditional.encoder.predict(away, verbose=0)[:, :2] - z.mean(axis=0)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tfae import distribute
-from tfae.distribute import Cluster, ClusterError, run_cluster
+from tfae.cluster import Cluster, ClusterError, run_cluster
 
 ADDRESSES = ["10.0.0.1:2222", "10.0.0.2:2222"]
 

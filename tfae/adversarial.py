@@ -13,9 +13,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfae.autoencoder import Autoencoder
 from tfae.checks import check_number, check_samples, check_seed, check_size
 from tfae.inference import check_finite, in_batches, inference, numbers, sample_shape
-from tfae.models import Autoencoder, ConditionalVariationalAutoencoder
 from tfae.targets import logit
 
 NORMS = ("l2", "linf")
@@ -465,22 +465,17 @@ def _in_one_program(function: Callable[[Any], Any], sample: Any) -> Callable[[An
 def drawing(autoencoder: Autoencoder) -> Callable[[Any], Any]:
     """Return the function from a tensor of codes to what the decoder makes of them, in float32.
 
-    Codes that the decoder could not get, such as more than k active units of a k-sparse autoencoder, become the nearest
-    that it could.
+    Codes that the model could not have made, such as more than k active units of a k-sparse autoencoder, become the
+    nearest that it could.
 
     Raises
     ------
     ValueError
-        If `autoencoder` is none, or a conditional one, whose decoder must be told the class: give
-        ``for_class(label)``, and samples of that class.
+        If `autoencoder` is none; and when codes are drawn by a conditional one, whose decoder must be told the class:
+        give ``for_class(label)``, and samples of that class.
     """
     check_autoencoder(autoencoder)
-    if isinstance(autoencoder, ConditionalVariationalAutoencoder):
-        raise ValueError(
-            "the decoder of a ConditionalVariationalAutoencoder must be told the class, and samples alone do not tell "
-            "it. Give cvae.for_class(label), and samples of that class."
-        )
-    return lambda z: tf.cast(autoencoder.decoder(autoencoder.constrained(z), training=False), "float32")
+    return lambda z: tf.cast(autoencoder.decoded(autoencoder.constrained(z), training=False), "float32")
 
 
 @dataclass(frozen=True, eq=False)

@@ -204,7 +204,7 @@ def negative_elbo(vae: VariationalAutoencoder, *, n_samples: int = 8, seed: int 
     Raises
     ------
     ValueError
-        If `vae` is no variational autoencoder, or a conditional one, or an option is out of range.
+        If `vae` is no variational autoencoder, or an option is out of range; and of a conditional one, when it scores.
 
     References
     ----------
@@ -215,7 +215,6 @@ def negative_elbo(vae: VariationalAutoencoder, *, n_samples: int = 8, seed: int 
         raise ValueError(
             f"a bound needs a VariationalAutoencoder, not {type(vae).__name__}; use negative_log_likelihood"
         )
-    drawing(vae)  # refuses a conditional one
     bound = targets.elbo(vae, n_samples=n_samples, seed=seed)
     return Target("negative ELBO", bound.network, lambda both, x: -bound.read(both, x))
 

@@ -67,7 +67,14 @@ def numbers(function: Callable, x: Any, batch_size: int, name: str | None = None
     name = name or name_of(function)
 
     def checked(batch: Any) -> np.ndarray:
-        n, values = len(keras.tree.flatten(batch)[0]), np.asarray(function(batch))
+        n, answer = len(keras.tree.flatten(batch)[0]), function(batch)
+        outputs = keras.tree.flatten(answer)
+        if isinstance(answer, dict | list | tuple) and any(np.ndim(output) for output in outputs):
+            raise ValueError(
+                f"{name} returns a {type(answer).__name__} of {len(outputs)} outputs; it must return one number for "
+                f"each sample, shape ({n},). Pick one: lambda x: model(x)[0][:, 3]."
+            )
+        values = np.asarray(answer)
         if values.shape not in ((n,), (n, 1)):
             raise ValueError(
                 f"{name} returns shape {values.shape} for {n} samples; it must return one number for each, shape "
@@ -105,8 +112,9 @@ def sample_shape(part: Any) -> Shape | None:
     shape = getattr(part, "input_shape", None)
     if shape is None and isinstance(part, keras.Layer):
         shape = (part.get_build_config() or {}).get("input_shape")
-    single = isinstance(shape, tuple | list) and shape and all(size is None or isinstance(size, int) for size in shape)
-    return tuple(shape[1:]) if single else None
+    if not isinstance(shape, tuple | list) or not all(size is None or isinstance(size, int) for size in shape):
+        return None  # unknown, or of several inputs
+    return tuple(shape[1:])
 
 
 def name_of(function: Any) -> str:

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfae import distribute, models, trainer
+from tfae import loop, models, replicas
+from tfae.cluster import run_cluster
 
 TOLERANCE = 1e-6  # relative, of each weight array's norm; float32 carries 6e-8 and the order of sums differs
 
@@ -116,8 +117,8 @@ def train_all(spanning):
 def answers():
     """Of one device and two replicas, and of two workers."""
     with ThreadPoolExecutor() as both:
-        one_process = both.submit(distribute.run_cluster, train_all, 2, workers=1)
-        cluster = both.submit(distribute.run_cluster, train_all, None, workers=2)
+        one_process = both.submit(run_cluster, train_all, 2, workers=1)
+        cluster = both.submit(run_cluster, train_all, None, workers=2)
         return [*one_process.result(), *cluster.result()]
 
 
@@ -173,22 +174,22 @@ def test_workers_that_shuffle_differently_are_refused(answers):
 # --- the pieces ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("total", "replicas"), [(7, 3), (6, 3), (3, 3), (2, 3), (1, 2)])
-def test_shares_add_up_to_the_global_batch(total, replicas):
+@pytest.mark.parametrize(("total", "number"), [(7, 3), (6, 3), (3, 3), (2, 3), (1, 2)])
+def test_shares_add_up_to_the_global_batch(total, number):
     def draw(shape, scale):
         return scale * np.random.default_rng(0).normal(size=shape)
 
-    whole = trainer.draw_rows(draw, (total, 2), scale=2.0)
+    whole = replicas.draw_rows(draw, (total, 2), scale=2.0)
     mean, logged = 0.0, []
-    for i in range(replicas):
-        share = trainer.Share.of(tf.constant(total), i, replicas)
-        with trainer.working_on(share):
-            rows = trainer.draw_rows(draw, (None, 2), scale=2.0)
+    for i in range(number):
+        share = replicas.Share.of(tf.constant(total), i, number)
+        with replicas.working_on(share):
+            rows = replicas.draw_rows(draw, (None, 2), scale=2.0)
         mean += share.weight.numpy() * rows.mean(axis=0)
         logged += [rows] if share.counts else []
     np.testing.assert_array_equal(np.concatenate(logged), whole)  # every sample once
     np.testing.assert_allclose(mean, whole.mean(axis=0), rtol=1e-6)
-    assert trainer.current_share() is None
+    assert replicas.current_share() is None
 
 
 # --- many steps in one program ---------------------------------------------------------------------------------------
@@ -267,7 +268,7 @@ def test_what_does_not_fit_one_program_is_left_to_keras(table, options):
 
 
 def test_targets_that_are_too_few_are_refused(table):
-    class Regression(trainer.Trainer):
+    class Regression(loop.Trainer):
         def __init__(self):
             super().__init__()
             self.layer = keras.layers.Dense(8)
@@ -299,8 +300,8 @@ def test_one_program_takes_mixed_precision(table, policy):
 def test_convolutions_are_left_out_of_xla_on_a_cpu():
     dense, convolutional = models.dense_autoencoder((8,), 4, seed=0), models.conv_autoencoder((8, 8, 1), 4, seed=0)
     on_cpu = not tf.config.list_physical_devices("GPU")
-    assert trainer._suits_xla(dense._flatten_layers())
-    assert trainer._suits_xla(convolutional._flatten_layers()) != on_cpu
+    assert loop._suits_xla(dense._flatten_layers())
+    assert loop._suits_xla(convolutional._flatten_layers()) != on_cpu
 
 
 def test_a_convolutional_model_trains_in_one_program():
@@ -317,3 +318,35 @@ def test_a_conditional_model_trains_in_one_program(table):
     model.compile(keras.optimizers.Adam(0.01), jit_compile=True, steps_per_execution=4)
     history = model.fit(table, labels, batch_size=32, epochs=8, verbose=0).history
     assert history["loss"][-1] < history["loss"][0] and model.optimizer.iterations == 64
+
+
+# --- Keras's contract ------------------------------------------------------------------------------------------------
+
+
+class Asks(loop.Trainer):
+    """Answers 1 where it is told that it is being evaluated, and 0 elsewhere."""
+
+    def call(self, x, training=None):
+        return keras.ops.full_like(x, float(loop.is_evaluating()))
+
+
+def test_a_model_can_ask_whether_it_is_being_evaluated():
+    x, model = np.ones((4, 2), "float32"), Asks()
+    model.compile(None, "mse")
+    with pytest.warns(UserWarning, match="trainable weights"):
+        history = model.fit(x, x, validation_data=(x, x), verbose=0).history
+    assert history == {"loss": [1.0], "val_loss": [0.0]}
+    assert not model.predict(x, verbose=0).any() and not loop.is_evaluating()
+
+
+@pytest.mark.parametrize("fast", [False, True])
+@pytest.mark.parametrize("optimizer", ["adam", "sgd", None])
+def test_a_frozen_model_is_trained_without_complaint(table, fast, optimizer):
+    model = models.dense_autoencoder((8,), 4, seed=0)
+    model.trainable = False
+    weights = model.get_weights()
+    model.compile(optimizer, "mse", jit_compile=fast, steps_per_execution=3 if fast else 1)
+    with pytest.warns(UserWarning, match="does not have any trainable weights"):
+        history = model.fit(table, batch_size=32, verbose=0).history
+    np.testing.assert_allclose(history["loss"][0], model.reconstruction_error(table).mean(), rtol=1e-5)
+    assert all(np.array_equal(a, b) for a, b in zip(weights, model.get_weights(), strict=True))

@@ -1,14 +1,13 @@
 """What has to differ from Keras's own training loop so that any number of replicas gives the same answer (chapter 13).
 
-Under a ``tf.distribute`` strategy each step works on one *global batch*. Keras's loop runs as on one device and hands
-the whole batch over; every replica takes its share, consecutive rows, and what it does is weighted by their number. So
-the sum over the replicas is what one device would have computed, whatever the sizes of the shares.
+Keras's loop runs as on one device and hands the whole batch over; every replica works on its share of it
+(`tfae.replicas`), and logs are those of the whole.
 """
 
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -17,91 +16,31 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from tfae.distribute import watched_peers
-
-
-@dataclass(frozen=True)
-class Share:
-    """What one replica works on: the rows ``first`` to ``last - 1`` of a global batch of ``total``.
-
-    Where there are fewer rows than replicas, all of these do the whole batch, and the logs of one of them count.
-    """
-
-    first: Any
-    last: Any
-    total: Any
-    weight: Any  # of its mean in the mean over the global batch
-    counts: Any
-
-    @classmethod
-    def of(cls, total: Any, i: Any, replicas: int) -> "Share":
-        """Return the share of replica `i`."""
-        few = total < replicas
-        first = tf.where(few, 0, total * i // replicas)
-        last = tf.where(few, total, total * (i + 1) // replicas)
-        weight = tf.where(few, tf.constant(1 / replicas, tf.float64), (last - first) / total)
-        return cls(first, last, total, weight, tf.logical_or(~few, tf.equal(i, 0)))
-
+from tfae.cluster import watched_peers
+from tfae.internals import all_layers, strategy_of
+from tfae.replicas import Share, current_share, is_shared, numbers_of_replicas, working_on
 
 NO_SEED = 87654321  # what tf.compat.v1.get_seed says while no seed is set
 
-_replica = threading.local()  # each replica of a step is traced by a thread of its own
+
+_step = threading.local()  # each replica of a step is traced by a thread of its own
 
 
-def current_share() -> Share | None:
-    """Return the share of the global batch that the running step works on, or None where one device has all of it."""
-    return getattr(_replica, "share", None)
+def is_evaluating() -> bool:
+    """Whether the running forward pass is that of ``evaluate``, or of the validation within ``fit``.
+
+    A model whose loss needs more than its answer, such as the noise of a variational autoencoder, asks this in ``call``.
+    """
+    return getattr(_step, "evaluating", False)
 
 
 @contextmanager
-def working_on(share: Share) -> Iterator[None]:
-    """Run what stands inside as a replica that has this share."""
-    _replica.share = share
+def _evaluating() -> Iterator[None]:
+    _step.evaluating = True
     try:
         yield
     finally:
-        _replica.share = None
-
-
-def draw_rows(draw: Callable, shape: Any, **options: Any) -> Any:
-    """Return ``draw(shape, **options)``, with the rows that one device would have drawn for the same samples.
-
-    Each replica draws for the whole global batch, from the same seed, and keeps its own rows: replicas differ, and a
-    sample gets the same noise on any number of them. A layer that draws so has the attribute ``draws_rows = True``.
-    """
-    share = current_share()
-    if share is None:
-        return draw(shape, **options)
-    return draw((share.total, *shape[1:]), **options)[share.first : share.last]
-
-
-def mean_over_replicas(value: Any) -> Any:
-    """Turn the mean over this replica's rows into the mean over the global batch.
-
-    Gradients go to this replica's own rows: weighted and summed over the replicas, they are those of the global mean.
-    """
-    share = current_share()
-    if share is None:
-        return value
-    part = ops.cast(share.weight, value.dtype) * tf.stop_gradient(value)
-    mean = tf.distribute.get_replica_context().all_reduce("SUM", part)
-    return value + tf.stop_gradient(mean - value)
-
-
-def numbers_of_replicas(number: int, model: keras.Model) -> list[int]:
-    """Return the whole number that each replica of `model` has: on one machine all of them have the same."""
-    strategy = getattr(model, "_distribute_strategy", None) or tf.distribute.get_strategy()
-    if not _is_shared(strategy):
-        return [number]
-
-    @tf.function
-    def gather() -> Any:
-        def on_replica() -> Any:
-            return tf.distribute.get_replica_context().all_gather(tf.constant([number], tf.int64), axis=0)
-
-        return strategy.run(on_replica)
-
-    return strategy.experimental_local_results(gather())[0].numpy().tolist()
+        _step.evaluating = False
 
 
 class Trainer(keras.Model):
@@ -119,15 +58,19 @@ class Trainer(keras.Model):
         with tf.GradientTape() as tape:
             y_pred = self(x, training=True)
             loss = self._part_of_loss(x, y, y_pred, sample_weight, training=True)
-            loss = self.optimizer.scale_loss(loss)
+            loss = loss if self.optimizer is None else self.optimizer.scale_loss(loss)
         weights = self.trainable_weights
-        gradients = self._summed_before_clipping(tape.gradient(loss, weights))
-        self.optimizer.apply_gradients(zip(gradients, weights, strict=True))
+        if weights:
+            gradients = self._summed_before_clipping(tape.gradient(loss, weights))
+            self.optimizer.apply_gradients(zip(gradients, weights, strict=True))
+        else:
+            warnings.warn("The model does not have any trainable weights.", stacklevel=2)  # Keras's own words
         return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
 
     def test_step(self, data: Any) -> dict[str, Any]:
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        y_pred = self(x, training=False)
+        with _evaluating():
+            y_pred = self(x, training=False)
         self._part_of_loss(x, y, y_pred, sample_weight, training=False)
         return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
 
@@ -163,7 +106,7 @@ class Trainer(keras.Model):
     _program: tuple[Any, Callable] | None = None  # Keras's train function, and what runs in its place
 
     def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
-        if _is_shared(self._strategy()):
+        if is_shared(self._strategy()):
             self._check_shared(x, *args, **kwargs)
             with watched_peers():
                 return super().fit(x, y, *args, **kwargs)
@@ -172,7 +115,8 @@ class Trainer(keras.Model):
                 return super().fit(x, y, *args, **kwargs)
         arrays = tuple(_as_tensor(part) for part in (x, y) if part is not None)
         self._symbolic_build(data_batch=tuple(part[:1] for part in arrays))
-        self.optimizer.build(self.trainable_variables)
+        if self.optimizer is not None:
+            self.optimizer.build(self.trainable_variables)
         self.make_train_function()  # a new one only after `compile`
         usual: Any = self.train_function
         if self._program is None or self._program[0] is not usual:
@@ -200,7 +144,7 @@ class Trainer(keras.Model):
         def step(arrays: tuple, rows: Any) -> Any:
             return self.train_step(tuple(tf.gather(part, rows) for part in arrays))
 
-        @tf.function(jit_compile=_suits_xla(self._flatten_layers()))
+        @tf.function(jit_compile=_suits_xla(all_layers(self)))
         def full_batches(arrays: tuple, order: Any, count: Any) -> Any:
             for i in tf.range(count):
                 step(arrays, order[i])
@@ -238,7 +182,7 @@ class Trainer(keras.Model):
                 "the optimizer was made outside the strategy's scope; make it, or name it as in compile('adam'), "
                 "inside `with strategy.scope():`"
             )
-        for layer in self._flatten_layers():
+        for layer in all_layers(self):
             if isinstance(layer, keras.layers.BatchNormalization) and not layer.synchronized:
                 raise ValueError(
                     f"the layer {layer.name!r} would normalise by the rows of one replica; make it "
@@ -254,7 +198,7 @@ class Trainer(keras.Model):
         seed, _ = tf.compat.v1.get_seed(0)
         if seed == NO_SEED:
             seed = int(np.random.SeedSequence().generate_state(1)[0])
-        if in_memory and options.get("shuffle", True) and len(set(numbers_of_replicas(seed, self))) > 1:
+        if in_memory and options.get("shuffle", True) and len(set(numbers_of_replicas(seed, strategy))) > 1:
             raise ValueError(
                 "the workers would shuffle the samples differently: call keras.utils.set_random_seed with the same "
                 "seed on all of them, before the model is built"
@@ -263,7 +207,7 @@ class Trainer(keras.Model):
     # What Keras's loop asks for.
 
     def _strategy(self) -> Any:
-        return super().distribute_strategy
+        return strategy_of(self)
 
     _prepare: Callable | None = None  # what is done to the batches that Keras makes of arrays
 
@@ -281,14 +225,14 @@ class Trainer(keras.Model):
 
     def _make_function(self, step_function: Callable) -> Callable:
         strategy = self._strategy()
-        if _is_shared(strategy):
+        if is_shared(strategy):
             step_function = self._on_all_replicas(step_function, strategy)
         return super()._make_function(step_function)
 
     @contextmanager
     def _own_random_streams(self) -> Iterator[None]:
         """Let each replica's Dropout drop other units: Keras's random layers would draw the same on all of them."""
-        others = [layer for layer in self._flatten_layers() if not getattr(layer, "draws_rows", False)]
+        others = [layer for layer in all_layers(self) if not getattr(layer, "draws_rows", False)]
         states = [generator.state for layer in others for generator in layer._seed_generators]
         i = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, "int64")
         for state in states:
@@ -378,10 +322,6 @@ def _call(function: Any, *arguments: Any) -> Any:
 def _run(program: Callable, arrays: tuple, blocks: Iterator[np.ndarray]) -> Any:
     """Do what Keras's train function does: take the next `steps_per_execution` batches and train on them."""
     return program(arrays, next(blocks))
-
-
-def _is_shared(strategy: Any) -> bool:
-    return strategy.num_replicas_in_sync > 1 or isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
 
 
 def _count(batch: Any) -> Any:
