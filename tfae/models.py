@@ -150,8 +150,8 @@ class KSparseAutoencoder(Autoencoder):
         return self.top_k(super().code(x, training=training))
 
     def constrained(self, z: Any) -> Any:
-        """Return the codes `z` with all but the `k` largest units of each set to 0."""
-        return self.top_k(z)
+        """Return the nearest codes to `z` of `k` active units; what is such a code stays, negative units too."""
+        return z * ops.cast(self.top_k(ops.abs(z)) > 0, z.dtype)
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"k": self.top_k.k}
