@@ -37,7 +37,7 @@ def spectrogram(x: np.ndarray) -> np.ndarray:
     -------
     ndarray of float32, shape (n, frames, 257)
         0 is a sine at full scale, -80 the floor. Frames are 128 samples apart; bin ``k`` is at ``k / 512`` of the
-        sampling rate.
+        sample rate.
 
     Raises
     ------
@@ -106,7 +106,7 @@ def griffin_lim(
 
 
 def pitch(
-    x: np.ndarray, rate: int = 8000, *, low: float = 60, high: float = 400, threshold: float = 0.15
+    x: np.ndarray, *, sample_rate: int = 8000, low: float = 60, high: float = 400, threshold: float = 0.15
 ) -> np.ndarray:
     """Return the pitch of each sound in Hz, by YIN [1]_: the shortest shift under which the sound repeats.
 
@@ -114,7 +114,7 @@ def pitch(
     ----------
     x : ndarray, shape (n, samples)
         At least two of the longest periods.
-    rate : int
+    sample_rate : int
         Samples per second, 8000 to 48000.
     low, high : float
         The pitch is looked for between these, in Hz, at least 20 and below 800. What the sound has above 800 Hz is not
@@ -151,7 +151,9 @@ def pitch(
     return np.array([_first_dip(row, left[i], rate, low, high, threshold) for i, row in enumerate(relative)])
 
 
-def formants(x: np.ndarray, rate: int = 8000, n_formants: int = 3, *, order: int | None = None) -> np.ndarray:
+def formants(
+    x: np.ndarray, *, sample_rate: int = 8000, n_formants: int = 3, order: int | None = None
+) -> np.ndarray:
     """Return the first formants of each sound in Hz, by linear prediction [1]_.
 
     Each sample is predicted from the `order` before it. The best predictor is the inverse of the resonances that the
@@ -162,11 +164,11 @@ def formants(x: np.ndarray, rate: int = 8000, n_formants: int = 3, *, order: int
     ----------
     x : ndarray, shape (n, samples)
         Steady voiced sounds of at least 25 ms.
-    rate : int
+    sample_rate : int
         Samples per second, 8000 to 48000. Above about 12000 give an `order` of your own.
     n_formants : int
     order : int, optional
-        Two for each resonance that is to be expected below half the sampling rate, and two for the source. Without it
+        Two for each resonance that is to be expected below half the sample rate, and two for the source. Without it
         ``2 + rate // 1000``.
 
     Returns
@@ -206,7 +208,7 @@ def formants(x: np.ndarray, rate: int = 8000, n_formants: int = 3, *, order: int
     return found
 
 
-def envelope(decibels: np.ndarray, pitch: np.ndarray, rate: int = 8000) -> np.ndarray:
+def envelope(decibels: np.ndarray, pitch: np.ndarray, *, sample_rate: int = 8000) -> np.ndarray:
     """Return how strong the harmonics are, joined by straight lines: what the vocal tract made of the voice.
 
     A harmonic is as strong as the strongest of the three bins about it.
@@ -217,7 +219,7 @@ def envelope(decibels: np.ndarray, pitch: np.ndarray, rate: int = 8000) -> np.nd
         As from `spectrogram`.
     pitch : ndarray, shape (n,)
         Hz, as from `pitch`.
-    rate : int
+    sample_rate : int
         Samples per second, 8000 to 48000.
 
     Returns
@@ -229,7 +231,7 @@ def envelope(decibels: np.ndarray, pitch: np.ndarray, rate: int = 8000) -> np.nd
     ------
     ValueError
         If `decibels` is not the shape of spectrograms or not finite, or a pitch is not a number from 20 Hz to an
-        eighth of the rate.
+        eighth of the sample rate.
     """
     decibels, spacing = _check_voice(decibels, pitch, rate)
     result = np.empty(decibels.shape, np.float32)
@@ -240,14 +242,14 @@ def envelope(decibels: np.ndarray, pitch: np.ndarray, rate: int = 8000) -> np.nd
     return result
 
 
-def voiced(envelope: np.ndarray, pitch: np.ndarray, rate: int = 8000) -> np.ndarray:
+def voiced(envelope: np.ndarray, pitch: np.ndarray, *, sample_rate: int = 8000) -> np.ndarray:
     """Return the spectrogram of a voice of this pitch whose harmonics are as strong as `envelope` says.
 
     The inverse of `envelope`: each bin gets what the window of a frame lets through of the nearest harmonic.
 
     Parameters
     ----------
-    envelope, pitch, rate
+    envelope, pitch, sample_rate
         As in `envelope`.
 
     Returns
