@@ -567,8 +567,11 @@ def test_a_network_refuses_what_it_cannot_train():
         network(two, two)(x)
     with pytest.raises(ValueError, match=r"samples of shape \(1,\) and the data have \(2,\)"):
         network(one, one)(x)
-    with pytest.raises(ValueError, match="the size of its codes is unknown"):
+    with pytest.raises(ValueError, match="the size of the generator's codes is unknown"):
         network(Subclassed(2), one).sample(3)
+    any_size = keras.Sequential([keras.Input((None, 2)), layers.GlobalAveragePooling1D()])
+    with pytest.raises(ValueError, match="it has not seen one yet, or takes any"):
+        network(any_size, one).sample(3)
     model = network(two, one)
     model.compile("adam")
     for bad, message in (

@@ -221,7 +221,7 @@ def compress(z: Any, step: float) -> bytes:
     .. [1] H. Gish and J. N. Pierce, "Asymptotically efficient quantizing", IEEE Transactions on Information Theory
        14(5), 1968.
     """
-    smallest, largest = np.finfo("float32").tiny, np.finfo("float32").max
+    smallest, largest = float(np.finfo("float32").tiny), float(np.finfo("float32").max)
     step = float(np.float32(check_number(step, "step", smallest, largest)))  # as it is written
     z = check_table(z, "z", "(n, units)")
     if z.shape[1] > _UNITS:

@@ -507,13 +507,13 @@ class GenerativeAdversarialNetwork(keras.Model):
         return check_finite(in_batches(inference(self.generator), z, batch_size), "the generator").astype("float32")
 
     def _code_shape(self) -> tuple[int, ...]:
-        shape = sample_shape(self.generator)
-        if shape is None:
+        shape = sample_shape(self.generator) or (None,)
+        if None in shape:
             raise ValueError(
-                "the generator has not seen a code yet, so the size of its codes is unknown. Begin it with "
-                "keras.Input, or call it once: generator(np.zeros((1, 16)))."
+                "the size of the generator's codes is unknown: it has not seen one yet, or takes any. Begin it with "
+                "keras.Input((16,)), or call it once: generator(np.zeros((1, 16)))."
             )
-        return shape
+        return tuple(size for size in shape if size is not None)
 
     def get_config(self) -> dict[str, Any]:
         parts = {"generator": self.generator, "discriminator": self.discriminator}
