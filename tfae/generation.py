@@ -137,8 +137,7 @@ def precision_recall(real: np.ndarray, generated: np.ndarray, *, k: int = 3) -> 
 
 def _share_inside(points: np.ndarray, region: np.ndarray, k: int) -> float:
     """Share of the points in at least one of the balls around the points of `region`."""
-    # Of the sorted distances, place 0 is the point itself.
-    radii = np.concatenate([np.partition(rows, k, axis=1)[:, k] for rows in _distances(region, region)])
+    radii = neighbours(region, region, k=k + 1)[1][:, k]  # at place 0 is the point itself
     inside = [(rows <= radii).any(axis=1) for rows in _distances(points, region)]
     return float(np.concatenate(inside).mean())
 
@@ -235,8 +234,8 @@ def memorisation(
             f"the nearest {level:.3g} of {len(held_out)} held-out samples is less than one; give at least "
             f"{math.ceil(1 / level - 1e-9) - 1}, or a larger level"
         )
-    nearest, distances = (part[:, 0] for part in neighbours(train, generated, 1))
-    held_out_distances = neighbours(train, held_out, 1)[1][:, 0]
+    nearest, distances = (part[:, 0] for part in neighbours(train, generated, k=1))
+    held_out_distances = neighbours(train, held_out, k=1)[1][:, 0]
     limit = np.sort(held_out_distances)[rank - 1]
     if limit == 0:
         count = np.sum(held_out_distances == 0)
