@@ -48,7 +48,20 @@ class Trainer(internals.OpenLoop):
     Compiled with ``steps_per_execution`` above 1, ``fit`` on arrays runs that many steps in one program: the same
     samples in the same order and with the same noise as otherwise, without Python in between. With
     ``jit_compile=True`` XLA compiles it, except for convolutions and recurrent layers on a CPU, which XLA slows down.
+
+    Raises
+    ------
+    ValueError
+        If it is made of inputs and outputs, as a functional model is: a subclass has a ``call``.
     """
+
+    def __init__(self, *inputs: Any, **kwargs: Any) -> None:
+        if inputs or "outputs" in kwargs:  # Keras would make this class, and all that inherit from it, functional ones
+            raise ValueError(
+                f"a {type(self).__name__} is not made of inputs and outputs; write its call(self, x, training=None), "
+                f"which may well use keras.Model(inputs, outputs)"
+            )
+        super().__init__(**kwargs)
 
     def train_step(self, data: Any) -> dict[str, Any]:
         share = current_share()
