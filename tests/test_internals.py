@@ -120,6 +120,21 @@ def test_initial_epoch_lets_a_fit_go_on(model):
     assert history.epoch == [2, 3, 4]
 
 
+def test_the_validation_within_fit_says_so():
+    said = []
+
+    class Saying(Nested):
+        def evaluate(self, *args, **options):
+            said.append(internals.within_fit(options))
+            return super().evaluate(*args, **options)
+
+    model = Saying()
+    model.compile("sgd", "mse")
+    model.fit(X, X[:, :1], validation_data=(X, X[:, :1]), verbose=0)
+    model.evaluate(X, X[:, :1], verbose=0)
+    assert said == [True, False]
+
+
 class Open(internals.OpenLoop):
     """Doubles what a step logs, and goes through the first batch only."""
 

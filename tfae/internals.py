@@ -81,6 +81,11 @@ def start_at_epoch(model: keras.Model, epoch: int | None) -> None:
     model._initial_epoch = epoch
 
 
+def within_fit(options: dict[str, Any]) -> bool:
+    """Whether an ``evaluate`` with these options is the validation within ``fit``."""
+    return bool(options.get("_use_cached_eval_dataset"))
+
+
 class OpenLoop(keras.Model):
     """A Keras model whose loop has two more places to change it, and otherwise does as always.
 
