@@ -137,7 +137,7 @@ def precision_recall(real: np.ndarray, generated: np.ndarray, *, k: int = 3) -> 
 
 def _share_inside(points: np.ndarray, region: np.ndarray, k: int) -> float:
     """Share of the points in at least one of the balls around the points of `region`."""
-    radii = neighbours(region, region, k=k + 1)[1][:, k]  # at place 0 is the point itself
+    radii = neighbours(region, region, k=k + 1).distances[:, k]  # at place 0 is the point itself
     inside = [(rows <= radii).any(axis=1) for rows in _distances(points, region)]
     return float(np.concatenate(inside).mean())
 
