@@ -103,11 +103,6 @@ class Trainer(internals.OpenLoop):
 
     # Keras's loop.
 
-    def compile(self, *args: Any, **kwargs: Any) -> None:
-        super().compile(*args, **kwargs)
-        if self.jit_compile and not _suits_xla(all_layers(self)):
-            self.jit_compile = False
-
     def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         if is_shared(strategy_of(self)):
             self._check_shared(x, *args, **kwargs)
@@ -169,6 +164,8 @@ class Trainer(internals.OpenLoop):
     # Steps on replicas.
 
     def whole_step(self, step: Callable) -> Callable:
+        if self.jit_compile and not _suits_xla(all_layers(self)):
+            self.jit_compile = False  # Keras has compiled nothing yet
         strategy = strategy_of(self)
         return self._on_all_replicas(step, strategy) if is_shared(strategy) else step
 

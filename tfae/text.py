@@ -210,19 +210,9 @@ class TextAutoencoder(Autoencoder):
         return self.decoder(z, x) if training else self.decoder(z)
 
     def train_step(self, data: Any) -> dict[str, Any]:
-        x, y, sample_weight = _with_target(data)
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        y = x if y is None else y
         return super().train_step(((x, y), y, sample_weight))
-
-    def test_step(self, data: Any) -> dict[str, Any]:
-        return super().test_step(_with_target(data))
-
-
-def _with_target(data: Any) -> tuple:
-    """Complete (x, y, sample_weight): a string is its own target, and its weight is that of each of its places."""
-    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-    if sample_weight is not None and len(sample_weight.shape) == 1:
-        sample_weight = ops.expand_dims(sample_weight, -1)
-    return x, x if y is None else y, sample_weight
 
 
 def text_autoencoder(

@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras import ops
 
 from tfae.autoencoder import Autoencoder
-from tfae.checks import Shape, check_number, check_samples, check_seed, check_size, check_unit_range
+from tfae.checks import Shape, check_number, check_samples, check_seed, check_size
 from tfae.inference import batches, in_batches, sample_shape
 from tfae.internals import aggregated
 from tfae.layers import OfClass, Sampling
@@ -328,8 +328,9 @@ class VariationalAutoencoder(Autoencoder):
         if getattr(self, "loss", None) is not None:
             raise ValueError(f"the loss is {self.loss!r}; this model has its own, the negative bound: compile without")
         super()._check_batch(x, y)
-        if self.likelihood == "bernoulli":
-            check_unit_range(np.asarray(x if y is None else y))
+
+    def _reads_probabilities(self) -> bool:
+        return self.likelihood == "bernoulli"
 
 
 @keras.saving.register_keras_serializable("tfae")
