@@ -156,7 +156,7 @@ def negative_elbo(vae: VariationalAutoencoder, n_samples: int = 8, seed: int = 0
         raise ValueError(
             f"a bound needs a VariationalAutoencoder, not {type(vae).__name__}; use negative_log_likelihood"
         )
-    bound = targets.elbo(vae, n_samples, seed)
+    bound = targets.elbo(vae, n_samples=n_samples, seed=seed)
     return Target("negative ELBO", bound.network, lambda both, x: -bound.read(both, x))
 
 
@@ -459,4 +459,4 @@ def explain(
         As in these two.
     """
     normal, distance = nearest_normal(autoencoder, x, steps, learning_rate)
-    return Explanation(normal, distance, integrated_gradients(target, x, normal, **options))
+    return Explanation(normal, distance, integrated_gradients(target, x, baseline=normal, **options))
