@@ -684,6 +684,10 @@ def test_grad_cam_names_the_layers_it_could_use(images):
     dense = targets.latent(models.dense_autoencoder((28, 28, 1), 4, seed=0), 0)
     with pytest.raises(ValueError, match="no layer returns images"):
         attribution.grad_cam(dense, images[:2])
+    encoder, decoder = (build((28, 28, 1), 4) for build in (models.dense_encoder, models.dense_decoder))
+    denoising = targets.latent(models.DenoisingAutoencoder(encoder, decoder), 0)  # its noise layer returns images
+    with pytest.raises(ValueError, match="no layer returns images"):
+        attribution.grad_cam(denoising, images[:2])
     conv = targets.latent(models.conv_autoencoder((28, 28, 1), 4, seed=0), 0)
     with pytest.raises(ValueError, match=r"no layer 'conv9' was called; the layers of this model are: conv2d"):
         attribution.grad_cam(conv, images[:2], layer="conv9")

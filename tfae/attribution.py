@@ -429,6 +429,9 @@ def _overridden(target: Scalars, x: Any, batch_size: int, method: str, derivativ
     return Attribution(values, method, name_of(target), outputs, None, axiom)
 
 
+PLACES = {3: "series (n, steps, channels)", 4: "images (n, height, width, channels)"}  # by the number of axes
+
+
 def grad_cam(target: Scalars, x: Any, *, layer: str | keras.Layer | None = None, batch_size: int = 256) -> Attribution:
     """Return where the channels of a convolutional layer, weighted by their mean derivative, speak for the target [1]_.
 
@@ -484,15 +487,12 @@ def grad_cam(target: Scalars, x: Any, *, layer: str | keras.Layer | None = None,
     return Attribution(values, "Grad-CAM", name_of(target), outputs, None, axiom)
 
 
-PLACES = {3: "series (n, steps, channels)", 4: "images (n, height, width, channels)"}  # by the number of axes
-
-
 def _last_with_places(calls: list[LayerCall], axes: int) -> LayerCall:
     found = [call for call in calls if call.is_leaf and len(getattr(call.output, "shape", ())) == axes]
-    convolved = [call for call in found if not isinstance(call.layer, layers.Reshape | layers.InputLayer)]
-    if not convolved:
+    made = [call for call in found if not isinstance(call.layer, layers.Reshape) and not _does_nothing(call)]
+    if not made:
         raise ValueError(f"no layer returns {PLACES[axes]}, which Grad-CAM needs; use another method")
-    return convolved[-1]
+    return made[-1]
 
 
 def _drawn_to(heat: Any, size: Sequence[int]) -> Any:
@@ -610,7 +610,7 @@ def _relevance(target: Target, batch: Any, options: dict[str, Any]) -> tuple[np.
     ledger = []
     for call in reversed([call for call in calls if call.is_leaf]):
         inputs = [part for part in _flat(call) if _is_signal(part)]
-        received = None if any(call.output is part for part in inputs) else waiting.pop(id(call.output), None)
+        received = None if _does_nothing(call) else waiting.pop(id(call.output), None)
         if received is None:
             continue  # the layer did nothing, or nothing that the target depends on
         shares, kept = _shares(call, inputs, received, **options)
@@ -655,6 +655,11 @@ def _shares(
     slopes = tape.gradient(z, inputs, output_gradients=quotient)
     bias = _called_with(call, [tf.zeros_like(part) for part in inputs]) * quotient if sums else 0.0
     return [part * slope for part, slope in zip(inputs, slopes, strict=True)], bias
+
+
+def _does_nothing(call: LayerCall) -> bool:
+    """Whether a layer returned what it took, as dropout does outside training."""
+    return any(call.output is part for part in _flat(call))
 
 
 def _flat(call: LayerCall) -> list[Any]:
@@ -730,7 +735,7 @@ def _apply(layer: keras.Layer, a: Any, kernel: Any) -> Any:
 def _check_linear(call: LayerCall, z: Any) -> None:
     """Raise if a layer does something else to its inputs than its kind does: a subclass, a quantised layer."""
     activation = call.activation or keras.activations.linear
-    if not np.allclose(activation(z), call.output, rtol=1e-3, atol=1e-4 * np.max(np.abs(call.output))):
+    if ops.max(ops.abs(activation(z) - call.output)) > 1e-3 * ops.max(ops.abs(call.output)) + 1e-6:
         raise ValueError(
             f"layer {call.layer.name!r} does not return what a {type(call.layer).__name__} with its weights would, so "
             f"lrp has no rule for it; use integrated_gradients"
@@ -831,7 +836,7 @@ def _per_axis(value: int | Sequence[int], name: str, moving: Sequence[int]) -> t
 # --- all derivatives at once -----------------------------------------------------------------------------------------
 
 
-def jacobian(model: keras.Layer | Callable, x: Any, *, batch_size: int = 256) -> np.ndarray:
+def jacobian(model: keras.Layer | Callable, x: Any, *, batch_size: int = 1024) -> np.ndarray:
     """Return the derivative of every output of `model` with respect to every input, for each sample of `x`.
 
     Each sample is repeated once for every output and each copy is asked about one of them, so that ordinary
@@ -844,7 +849,7 @@ def jacobian(model: keras.Layer | Callable, x: Any, *, batch_size: int = 256) ->
         (all codes), its decoder (codes are then the inputs), a classifier, or a method such as ``vae.code``.
     x : array, shape (n, *inputs)
     batch_size : int
-        Copies differentiated at once: bounds the memory, apart from the answer itself.
+        Copies, not samples, differentiated at once: bounds the memory, apart from the answer itself.
 
     Returns
     -------
