@@ -81,7 +81,7 @@ def test_activations_of_dense_layers_are_those_computed_by_hand(form):
     assert list(seen) == ["flat", "hidden", "out"]
     for name, expected in zip(seen, (flat, hidden, np.tanh(hidden @ w2 + b2)), strict=True):
         np.testing.assert_allclose(seen[name], expected, atol=1e-5)
-    np.testing.assert_allclose(features.activations(model, X, "hidden"), hidden, atol=1e-5)
+    np.testing.assert_allclose(features.activations(model, X, layer="hidden"), hidden, atol=1e-5)
 
 
 @every_form
@@ -96,7 +96,9 @@ def test_activations_of_convolutions_are_those_computed_by_hand(form):
     seen = features.activations(model, X)
     assert list(seen) == ["hidden", "out"]
     np.testing.assert_allclose(seen["hidden"], expected, atol=1e-5)
-    np.testing.assert_allclose(features.unit_activations(expected, "max"), expected.max(axis=(1, 2)), rtol=1e-6)
+    np.testing.assert_allclose(
+        features.unit_activations(expected, positions="max"), expected.max(axis=(1, 2)), rtol=1e-6
+    )
     np.testing.assert_allclose(features.unit_activations(expected), expected.mean(axis=(1, 2)), rtol=1e-6)
 
 
@@ -104,16 +106,16 @@ def test_the_layers_of_an_autoencoder_are_seen_inside_its_parts():
     model = models.dense_autoencoder(SHAPE, 2, (5,), seed=0)
     seen = features.activations(model, X)
     np.testing.assert_allclose(seen["code"], model.encode(X), atol=1e-6)
-    np.testing.assert_allclose(features.activations(model, X, "encoder"), seen["code"])
-    np.testing.assert_allclose(features.activations(model, X, model.decoder), model.reconstruct(X), atol=1e-6)
+    np.testing.assert_allclose(features.activations(model, X, layer="encoder"), seen["code"])
+    np.testing.assert_allclose(features.activations(model, X, layer=model.decoder), model.reconstruct(X), atol=1e-6)
 
 
 def test_noise_and_dropout_are_off():
     encoder = keras.Sequential([keras.Input(SHAPE), layers.Flatten(), layers.Dropout(0.5), layers.Dense(4)])
     decoder = keras.Sequential([keras.Input((2,)), layers.Dense(36), layers.Reshape(SHAPE)])
     vae = models.VariationalAutoencoder(encoder, decoder)
-    np.testing.assert_allclose(features.activations(vae, X, encoder), encoder(X, training=False))
-    np.testing.assert_allclose(features.activations(vae.code, X, encoder)[:, :2], vae.encode(X), atol=1e-6)
+    np.testing.assert_allclose(features.activations(vae, X, layer=encoder), encoder(X, training=False))
+    np.testing.assert_allclose(features.activations(vae.code, X, layer=encoder)[:, :2], vae.encode(X), atol=1e-6)
 
 
 def test_repeated_names_and_calls_are_numbered_and_never_guessed():
@@ -123,12 +125,12 @@ def test_repeated_names_and_calls_are_numbered_and_never_guessed():
     seen = features.activations(model, X)
     assert list(seen) == ["flat", "same#1", "relu#1", "same#2", "relu#2"]
     assert seen["same#2"].shape == (20, 3) and seen["relu#1"].shape == (20, 4)
-    np.testing.assert_array_equal(features.activations(model, X, "relu#1"), seen["relu#1"])
-    np.testing.assert_array_equal(features.activations(model, X, two), seen["same#2"])
+    np.testing.assert_array_equal(features.activations(model, X, layer="relu#1"), seen["relu#1"])
+    np.testing.assert_array_equal(features.activations(model, X, layer=two), seen["same#2"])
     with pytest.raises(ValueError, match="2 layers are called 'same'"):
-        features.activations(model, X, "same")
+        features.activations(model, X, layer="same")
     with pytest.raises(ValueError, match="layer 'relu' is called 2 times"):
-        features.activations(model, X, relu)
+        features.activations(model, X, layer=relu)
 
 
 class Pair(layers.Layer):
@@ -140,7 +142,96 @@ def test_a_layer_without_one_row_for_each_sample_is_left_out_or_refused():
     model = keras.Sequential([Pair(name="pair"), layers.Lambda(lambda both: both[0], name="first")])
     assert list(features.activations(model, X)) == ["first"]
     with pytest.raises(ValueError, match="'pair' does not return one tensor"):
-        features.activations(model, X, "pair")
+        features.activations(model, X, layer="pair")
+
+
+def test_batches_are_joined_by_the_order_of_the_calls():
+    """Padding and sums of Keras tensors are operations, some of which are made anew, with a new name, at each call."""
+    inputs = keras.Input(SHAPE)
+    model = keras.Model(inputs, layers.ZeroPadding2D(1)(inputs + inputs))
+    x = X.astype("float64")
+    for expected in (2 * x, np.pad(2 * x, ((0, 0), (1, 1), (1, 1), (0, 0)))):
+        for batch_size in (3, 20):
+            seen = features.activations(model, X, batch_size=batch_size)
+            assert len(seen) == 2
+            values = seen[list(seen)[expected.shape != x.shape]]
+            np.testing.assert_allclose(values, expected, rtol=1e-6)
+
+
+class Table(layers.Layer):
+    """Seven rows, however many samples there are."""
+
+    def call(self, x):
+        return tf.zeros((7, 2))
+
+
+def test_a_layer_whose_rows_are_not_samples_is_not_taken_for_one_by_chance():
+    class Beside(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.table, self.flat = Table(name="table"), layers.Flatten(name="flat")
+
+        def call(self, x):
+            return self.flat(x) + tf.reduce_sum(self.table(x))
+
+    seen = features.activations(Beside(), X, batch_size=7)  # 7, 7 and 6 samples
+    assert list(seen) == ["flat"] and seen["flat"].shape == (20, 36)
+
+
+class AlwaysNoisy(keras.Model):
+    """A model whose author made training the default, and that calls a layer more for bright images."""
+
+    def __init__(self):
+        super().__init__()
+        self.flat, self.relu = layers.Flatten(name="flat"), layers.ReLU(name="relu")
+
+    def call(self, x, training=True):
+        x = self.flat(x + 1000.0 if training else x)
+        return self.relu(x) if tf.reduce_max(x) > 0.5 else x
+
+
+def test_every_model_runs_as_outside_training():
+    np.testing.assert_array_equal(features.activations(AlwaysNoisy(), X, layer="relu"), X.reshape(20, -1))
+    with pytest.raises(ValueError, match="calls 2 layers for some samples and 1 for others"):
+        features.activations(AlwaysNoisy(), X * (np.arange(20) < 10).reshape(20, 1, 1, 1), batch_size=10)
+
+
+def test_half_precision_comes_as_float32():
+    for policy, digits in (("mixed_float16", 1e-2), ("mixed_bfloat16", 5e-2)):
+        model = keras.Sequential([keras.Input((36,)), layers.Dense(3, "relu", name="hidden", dtype=policy)])
+        exact = np.maximum(X.reshape(20, -1) @ model.get_weights()[0], 0)
+        seen = features.activations(model, X.reshape(20, -1), layer="hidden")
+        assert seen.dtype == "float32"
+        np.testing.assert_allclose(seen, exact, atol=digits)
+        found = features.maximise(model, "hidden", [0], X.reshape(20, -1), l2=0.001, steps=5)
+        assert found.history.dtype == "float32" and found.history[-1, 0] > found.history[0, 0]
+
+
+def small_parts(outputs=3):
+    return models.dense_encoder(SHAPE, outputs, (4,), seed=0), models.dense_decoder(SHAPE, 3, (4,), seed=1)
+
+
+VARIANTS = {
+    "denoising": lambda: models.DenoisingAutoencoder(*small_parts()),
+    "tied": lambda: models.TiedAutoencoder(small_parts()[0]),
+    "k-sparse": lambda: models.KSparseAutoencoder(*small_parts(), k=1),
+    "sparse": lambda: models.SparseAutoencoder(*small_parts()),
+    "contractive": lambda: models.ContractiveAutoencoder(*small_parts()),
+    "variational": lambda: models.VariationalAutoencoder(*small_parts(6)),
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_is_seen_and_differentiated(name):
+    model = VARIANTS[name]()
+    seen = features.activations(model, X, batch_size=6)
+    np.testing.assert_allclose(list(seen.values())[-1].reshape(X.shape), model.reconstruct(X), atol=1e-6)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean((model(X, training=False) - X) ** 2)
+    expected = tape.gradient(loss, [v.value for v in model.trainable_variables])
+    found = features.parameter_gradients(model, X, batch_size=6)
+    norm = np.sqrt(sum(np.sum(np.square(g)) for g in expected))
+    np.testing.assert_allclose(np.sqrt(sum(layer.norm**2 for layer in found.values())), norm, rtol=1e-4)
 
 
 def test_activations_refuse_what_they_cannot_use():
@@ -155,8 +246,13 @@ def test_activations_refuse_what_they_cannot_use():
     ):
         with pytest.raises(ValueError, match=message):
             features.activations(model, x)
+    exploded = network("functional", dense)
+    exploded.get_layer("hidden").kernel.assign(np.full((36, 5), np.inf))
+    for layer in (None, "hidden", exploded.get_layer("hidden")):
+        with pytest.raises(ValueError, match="layer 'hidden' returns NaN or infinity: 100 of 100 values"):
+            features.activations(exploded, X, layer=layer)
     with pytest.raises(ValueError, match="no layer 'code' was called; the layers of this model are: flat, hidden, out"):
-        features.activations(model, X, "code")
+        features.activations(model, X, layer="code")
     with pytest.raises(ValueError, match="batch_size"):
         features.activations(model, X, batch_size=0)
 
@@ -207,12 +303,12 @@ def test_class_selectivity_is_one_for_one_class_and_zero_for_none():
     a[labels == 2, 0] = [1, 3]  # answers class 2 alone
     a[:, 1] = 5  # answers all alike; unit 3 is dead
     a[:, 2] = [1, 2, 3, 6, 6, 1]  # class means 2, 6 and 1: (6 - 1.5) / (6 + 1.5)
-    index, preferred = features.class_selectivity(a, labels)
-    np.testing.assert_allclose(index, [1, 0, 0.6, 0])
-    assert preferred[0] == preferred[2] == 2
+    found = features.class_selectivity(a, labels)
+    np.testing.assert_allclose(found.index, [1, 0, 0.6, 0])
+    assert found.preferred[0] == found.preferred[2] == 2
     maps = np.stack([2 * a, 0 * a], axis=1)[:, :, np.newaxis]  # the same means over two positions
-    np.testing.assert_allclose(features.class_selectivity(maps, labels)[0], index)
-    assert features.class_selectivity(a, np.array(list("cccaab")))[1][0] == "a"
+    np.testing.assert_allclose(features.class_selectivity(maps, labels).index, found.index)
+    assert features.class_selectivity(a, np.array(list("cccaab"))).preferred[0] == "a"
 
 
 def test_class_selectivity_refuses_what_it_cannot_use():
@@ -230,16 +326,26 @@ def test_top_samples_come_best_first():
     a = np.array([[1, 0], [3, 9], [2, 0], [3, 0]])
     assert features.top_samples(a, 0, k=3).tolist() == [1, 3, 2]
     maps = np.array([[[0, 9]], [[5, 5]]], "float32").transpose(0, 2, 1)[:, :, np.newaxis]  # (2, 2 positions, 1, 1)
-    assert features.top_samples(maps, 0, 1).tolist() == [1]
-    assert features.top_samples(maps, 0, 1, positions="max").tolist() == [0]
+    assert features.top_samples(maps, 0, k=1).tolist() == [1]
+    assert features.top_samples(maps, 0, k=1, positions="max").tolist() == [0]
     for arguments, message in (
-        ((a, 2, 1), "there is no unit 2; the layer has 2"),
-        ((a, -1, 1), "there is no unit -1"),
-        ((a, 0, 5), "k is 5 and there are 4 samples"),
-        ((a, 0, 1, "sum"), "unknown positions 'sum'; the known ones are mean, max"),
+        ((2, {"k": 1}), "there is no unit 2; the layer has 2"),
+        ((-1, {"k": 1}), "there is no unit -1"),
+        ((0, {"k": 5}), "k is 5 and there are 4 samples"),
+        ((0, {"positions": "sum"}), "unknown positions 'sum'; the known ones are mean, max"),
     ):
         with pytest.raises(ValueError, match=message):
-            features.top_samples(*arguments)
+            features.top_samples(a, arguments[0], **arguments[1])
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint64", "int8", "bool", "float16"])
+def test_top_samples_of_any_kind_of_number(dtype):
+    a = np.array([[0], [5], [0], [200], [5]]).astype(dtype)  # of int8, 200 is -56
+    best = {"int8": [1, 4, 0], "bool": [1, 3, 4]}.get(dtype, [3, 1, 4])
+    assert features.top_samples(a, 0, k=3).tolist() == best
+    maps = np.repeat(a[:, np.newaxis], 3, axis=1)
+    assert features.top_samples(maps, 0, k=3).tolist() == best
+    assert features.top_samples(maps, 0, k=3, positions="max").tolist() == best
 
 
 # --- weights ---------------------------------------------------------------------------------------------------------
@@ -249,7 +355,7 @@ def test_filters_are_images_of_the_weights():
     rng = np.random.default_rng(0)
     kernel = rng.normal(size=(6, 4)).astype("float32")
     layer = with_kernel(layers.Dense(4, use_bias=False), kernel, (6,)).layers[0]
-    np.testing.assert_array_equal(features.filters(layer, (2, 3))[3], kernel[:, 3].reshape(2, 3))
+    np.testing.assert_array_equal(features.filters(layer, shape=(2, 3))[3], kernel[:, 3].reshape(2, 3))
     np.testing.assert_array_equal(features.filters(layer), kernel.T)
     kernel = rng.normal(size=(2, 3, 1, 4)).astype("float32")
     layer = with_kernel(layers.Conv2D(4, (2, 3), use_bias=False), kernel, SHAPE).layers[0]
@@ -284,8 +390,11 @@ def test_weights_refuse_what_has_none():
         (lambda: features.singular_values(layers.DepthwiseConv2D(3)), "has no kernel of its own"),
         (lambda: features.filters(layers.Dense(3)), "has no weights yet"),
         (lambda: features.singular_values(grouped), "2 groups of channels"),
-        (lambda: features.filters(built.layers[1], (5, 5)), r"has 36 inputs, and an image of shape \(5, 5\) has 25"),
-        (lambda: features.filters(grouped, (3, 3)), "leave out shape"),
+        (
+            lambda: features.filters(built.layers[1], shape=(5, 5)),
+            r"has 36 inputs, and an image of shape \(5, 5\) has 25",
+        ),
+        (lambda: features.filters(grouped, shape=(3, 3)), "leave out shape"),
     ):
         with pytest.raises(ValueError, match=message):
             call()
@@ -301,7 +410,7 @@ def test_parameter_gradients_of_a_linear_layer_are_those_derived_by_hand():
     model = keras.Sequential([keras.Input((4,)), layers.Dense(3, name="linear")])
     w, b = model.get_weights()
     error = x.astype("float64") @ w + b - t
-    (found,) = features.parameter_gradients(model, x, t, batch_size=7).values()
+    (found,) = features.parameter_gradients(model, x, y=t, batch_size=7).values()
     expected = {"kernel": 2 * x.T @ error / 90, "bias": 2 * error.sum(axis=0) / 90}
     for name in expected:
         np.testing.assert_allclose(found.parameters[name], expected[name], atol=1e-6)
@@ -317,7 +426,7 @@ def test_parameter_gradients_are_those_of_a_tape(form, kind):
     with tf.GradientTape() as tape:
         loss = tf.reduce_mean((model(X) - y) ** 2)
     expected = tape.gradient(loss, [v.value for v in model.trainable_variables])
-    found = features.parameter_gradients(model, X, y, batch_size=6)
+    found = features.parameter_gradients(model, X, y=y, batch_size=6)
     assert list(found) == ["hidden", "out"] and list(found["out"].parameters) == ["kernel", "bias"]
     arrays = [array for layer in found.values() for array in layer.parameters.values()]
     for array, gradient in zip(arrays, expected, strict=True):
@@ -332,6 +441,36 @@ def test_gradients_vanish_towards_the_input_of_a_deep_sigmoid_network():
     assert list(found) == [f"layer{i}" for i in range(8)]
     rms = np.array([layer.rms for layer in found.values()])
     assert (rms[1:] > 1.5 * rms[:-1]).all() and rms[-1] > 1e4 * rms[0]
+
+
+def test_a_batch_normalisation_goes_by_its_moving_averages_and_dropout_does_nothing():
+    """By hand: y = gamma (x - mean) / sqrt(variance + epsilon) + beta, with averages unlike those of the batch."""
+    rng = np.random.default_rng(0)
+    x, t = rng.normal(size=(30, 4)), rng.normal(size=(30, 4))
+    gamma, beta, mean, variance = rng.uniform(0.5, 2, size=(4, 4))
+    model = keras.Sequential(
+        [keras.Input((4,)), layers.BatchNormalization(name="norm", epsilon=1e-3), layers.Dropout(0.9)]
+    )
+    model.layers[0].set_weights([gamma, beta, mean, variance])
+    normal = (x - mean) / np.sqrt(variance + 1e-3)
+    error = gamma * normal + beta - t
+    found = features.parameter_gradients(model, x, y=t, batch_size=7)["norm"].parameters
+    np.testing.assert_allclose(found["gamma"], 2 * np.sum(error * normal, axis=0) / 120, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(found["beta"], 2 * np.sum(error, axis=0) / 120, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(model.layers[0].get_weights()[2], mean, rtol=1e-6)
+
+
+def test_gradients_in_half_precision_are_near_or_refused():
+    """The derivative 2 xᵀ(y - t) / (n m) of a linear layer; of float16 a loss of 1e-8 has no derivative left."""
+    x = X.reshape(20, 36)
+    model = keras.Sequential([keras.Input((36,)), layers.Dense(36, name="linear", dtype="mixed_bfloat16")])
+    w = model.get_weights()[0].astype("float64")
+    expected = 2 * x.T @ (x @ w - x) / 720
+    found = features.parameter_gradients(model, x)["linear"].parameters["kernel"]
+    np.testing.assert_allclose(found, expected, atol=0.03 * np.abs(expected).max())
+    model = keras.Sequential([keras.Input((36,)), layers.Dense(36, name="linear", dtype="mixed_float16")])
+    with pytest.raises(ValueError, match="the model computes in float16, where small derivatives round to 0"):
+        features.parameter_gradients(model, x)
 
 
 def test_an_autoencoder_is_its_own_target_and_shared_weights_stand_once():
@@ -350,9 +489,11 @@ def test_losses_by_name_as_a_function_and_for_labels():
     labels = np.arange(20) % 3
     one_hot = np.eye(3, dtype="float32")[labels]
     softmax = keras.Sequential([model, layers.Softmax()])
-    sparse = features.parameter_gradients(softmax, X, labels, "sparse_categorical_crossentropy")
-    full = features.parameter_gradients(softmax, X, one_hot, "categorical_crossentropy")
-    own = features.parameter_gradients(softmax, X, labels, lambda y, p: -tf.math.log(tf.gather(p, y, batch_dims=1)))
+    sparse = features.parameter_gradients(softmax, X, y=labels, loss="sparse_categorical_crossentropy")
+    full = features.parameter_gradients(softmax, X, y=one_hot, loss="categorical_crossentropy")
+    own = features.parameter_gradients(
+        softmax, X, y=labels, loss=lambda y, p: -tf.math.log(tf.gather(p, y, batch_dims=1))
+    )
     for name in ("hidden", "out"):
         for other in (full, own):
             np.testing.assert_allclose(
@@ -364,7 +505,7 @@ def test_what_the_loss_does_not_depend_on_has_gradient_zero():
     model = Subclassed([layers.Flatten(), layers.Dense(4, name="kept")])
     model.idle = layers.Dense(2, name="idle")
     model.idle.build((None, 4))
-    found = features.parameter_gradients(model, X, np.zeros((20, 4)))
+    found = features.parameter_gradients(model, X, y=np.zeros((20, 4)))
     assert list(found) == ["kept", model.name] and found["kept"].norm > 0 == found[model.name].norm
 
 
@@ -374,16 +515,19 @@ def test_parameter_gradients_refuse_what_they_cannot_use():
     frozen.trainable = False
     y = np.zeros((20, 3))
     for arguments, message in (
-        ((model, X), r"the inputs are the targets and have \(20, 6, 6, 1\)"),
+        ((model, X, None), r"the inputs are the targets and have \(20, 6, 6, 1\)"),
         ((model, X, y[:, :1]), r"returns shape \(20, 3\) for a batch, and y has \(20, 1\)"),
         ((model, X, y[:5]), "give one target for each of the 20 samples"),
         ((model, X, y * np.nan), "y holds 60 values that are NaN"),
-        ((model, X, y, "no such loss"), "unknown loss 'no such loss'"),
         ((frozen, X, y), "no trainable parameter"),
         ((model, X[:0], y[:0]), "x is empty"),
+        ((keras.Sequential([Pair()]), X, y), "does not return one tensor with a row for each sample"),
     ):
+        asked, x, targets = arguments
         with pytest.raises(ValueError, match=message):
-            features.parameter_gradients(*arguments)
+            features.parameter_gradients(asked, x, y=targets)
+    with pytest.raises(ValueError, match="unknown loss 'no such loss'"):
+        features.parameter_gradients(model, X, y=y, loss="no such loss")
 
 
 # --- atoms -----------------------------------------------------------------------------------------------------------
@@ -435,14 +579,16 @@ def test_atoms_refuse_what_they_cannot_use():
     decoder = models.dense_decoder(SHAPE, 3, (8,), seed=0)
     z = np.ones((4, 3))
     for arguments, message in (
-        ((decoder, z), "no code unit changes over the 4 codes in z; give more codes, or a step"),
-        ((decoder, z, 0), "give a finite number other than 0"),
-        ((decoder, z, [1, 2]), "one for each of the 3 units"),
-        ((decoder, z[:, :2], 1), r"z has shape \(4, 2\)"),
-        ((decoder, z * np.inf, 1), "z holds 12 values that are NaN or infinite"),
+        ((z, None), "no code unit changes over the 4 codes in z; give more codes, or a step"),
+        ((z, 0), "give a finite number other than 0"),
+        ((z, [1, 2]), "one for each of the 3 units"),
+        ((z[:, :2], 1), r"z has shape \(4, 2\)"),
+        ((z * np.inf, 1), "z holds 12 values that are NaN or infinite"),
     ):
         with pytest.raises(ValueError, match=message):
-            features.atoms(*arguments)
+            features.atoms(decoder, arguments[0], step=arguments[1])
+    with pytest.raises(ValueError, match="<lambda> returns NaN or infinity: 4 of 8 values"):
+        features.atoms(lambda z: tf.math.log(z[:, :2] * [1, -1]), z, step=1)
 
 
 # --- activation maximisation -----------------------------------------------------------------------------------------
@@ -496,17 +642,17 @@ def test_every_form_climbs_to_the_same_images_and_units_do_not_disturb_one_anoth
     for other in others:
         np.testing.assert_allclose(other.images, first.images, atol=1e-4)
         assert other.best_real.tolist() == first.best_real.tolist()
-    alone = features.maximise(network("subclassed", kind), "out", 0, X, start=start[1], **options)
+    alone = features.maximise(network("subclassed", kind), "out", 0, X, start=start[1:], **options)
     np.testing.assert_allclose(alone.images[0], first.images[1], atol=1e-4)
     np.testing.assert_allclose(alone.history[:, 0], first.history[:, 1], atol=1e-4)
     assert (first.history[-1] > first.history[0]).all()
     model = network("functional", kind)
     for options["before_activation"] in (True, False):
         found = features.maximise(model, "out", [1, 0], X, start=start, **options)
-        reached = features.activations(model, found.images, "out")
+        reached = features.activations(model, found.images, layer="out")
         if kind is dense and options["before_activation"]:
             reached = np.arctanh(reached)
-        reached = features.unit_activations(reached, positions)
+        reached = features.unit_activations(reached, positions=positions)
         np.testing.assert_allclose(found.activations, reached[[0, 1], [1, 0]], atol=1e-4)
 
 
@@ -546,12 +692,12 @@ def test_maximisation_refuses_what_it_cannot_use():
         ({"units": []}, "there is no unit"),
         ({"layer": "units"}, "no layer 'units' was called"),
         ({"start": "best"}, "unknown start 'best'; the known ones are noise, real"),
-        ({"start": X[:3]}, r"start has shape \(3, 6, 6, 1\); give one input \(6, 6, 1\)"),
-        ({"start": 2 * X[0]}, "start goes from"),
+        ({"start": X[:3]}, r"start has shape \(3, 6, 6, 1\); give one input \(1, 6, 6, 1\)"),
+        ({"start": 2 * X[:1]}, "start goes from"),
         ({"bounds": (0, 0.5)}, "x goes from .* outside the bounds 0 to 0.5"),
         ({"positions": "sum"}, "unknown positions"),
         ({"steps": 0}, "steps is 0"),
-        ({"rate": 0}, "rate is 0"),
+        ({"learning_rate": 0}, "learning_rate is 0"),
         ({"l2": -1}, "l2 is -1"),
         ({"tv": -1}, "tv is -1"),
         ({"x": X * np.nan}, "x holds 720 values that are NaN"),

@@ -9,7 +9,8 @@ import scipy.spatial
 from sklearn.manifold import trustworthiness
 from sklearn.metrics import silhouette_score
 
-from tfae import latent, models
+from tfae import latent, models, text
+from tfae.alphabet import Alphabet
 
 RNG = np.random.default_rng(0)
 CENTRES = np.array([[0, 0, 0, 0], [20, 0, 0, 0], [0, 20, 0, 0]])
@@ -92,7 +93,7 @@ def test_umap_gets_size_seed_and_options(monkeypatch):
 
     monkeypatch.setitem(sys.modules, "umap", type(sys)("umap"))
     monkeypatch.setattr(sys.modules["umap"], "UMAP", UMAP, raising=False)
-    projection = latent.project(CLOUDS, "umap", 3, seed=4, min_dist=0.5)
+    projection = latent.project(CLOUDS, "umap", size=3, seed=4, min_dist=0.5)
     assert projection.points.shape == (150, 3) and projection.method == "umap"
 
 
@@ -102,7 +103,12 @@ def test_umap_gets_size_seed_and_options(monkeypatch):
         (CLOUDS, {"method": "lda"}, "unknown projection 'lda'; the known ones are pca, tsne, umap"),
         (CLOUDS, {"size": 5}, "size is 5; 150 codes of 4 units"),
         (CLOUDS, {"size": 0}, "size is 0"),
-        (CLOUDS[:20], {"k": 10}, "k is 10 and there are 20 codes"),
+        (CLOUDS[:20], {"k": 10}, "k is 10 and 20 of the 20 codes are scored"),
+        (
+            np.repeat(CLOUDS, 20, axis=0),
+            {"k": 1000},
+            "k is 1000 and 2000 of the 3000 codes are scored; k .* fewer than half",
+        ),
         (CLOUDS[:30], {"method": "tsne"}, "perplexity is 30 and there are 30 codes; .* such as 7.5"),
         (CLOUDS, {"labels": LABELS[:3]}, r"labels have shape \(3,\) and there are 150 codes"),
         (CLOUDS, {"seed": 0.5}, "seed is 0.5"),
@@ -156,6 +162,18 @@ def test_noise_is_counted_and_has_no_silhouette():
     assert found.ari == found.nmi == 1  # noise stands as a cluster of its own
 
 
+def test_a_number_of_clusters_without_a_silhouette_is_not_chosen():
+    """Two clusters are the cloud and one code far from it, which is not among the 2,000 that are scored."""
+    z = CENTRES[np.arange(6000) % 3] + RNG.normal(size=(6000, 4))
+    scored = latent._some(6001, 0)
+    z = np.insert(z, next(i for i in range(6001) if i not in scored), 1e6, axis=0)
+    found = latent.cluster(z, max_clusters=5)
+    assert np.isnan(found.scores[2]) and found.n_clusters == 4 and found.silhouette > 0.7
+    with pytest.raises(ValueError, match="no number of clusters from 2 to 2 has a silhouette"):
+        latent.cluster(z, max_clusters=2)
+    assert latent.cluster(z, n_clusters=2).n_clusters == 2
+
+
 def test_all_noise_is_no_cluster():
     found = latent.cluster(RNG.random((40, 8)), "hdbscan", min_cluster_size=20)
     assert found.n_clusters == 0 and found.noise == 1 and np.isnan(found.silhouette)
@@ -180,6 +198,12 @@ def test_many_codes_are_scored_on_some_of_them():
     [
         (CLOUDS, {"method": "dbscan"}, "unknown clustering 'dbscan'"),
         (CLOUDS, {"method": "hdbscan", "n_clusters": 3}, "n_clusters is 3; HDBSCAN finds the number itself"),
+        (
+            np.eye(3),
+            {"method": "hdbscan"},
+            "HDBSCAN's min_cluster_size is 5 and there are 3 codes; give more codes, or a",
+        ),
+        (np.eye(6), {"method": "hdbscan", "min_samples": 9}, "HDBSCAN's min_samples is 9 and there are 6 codes"),
         (CLOUDS, {"n_clusters": 151}, "n_clusters is 151 and there are 150 different codes"),
         (CLOUDS, {"n_clusters": 2.5}, "n_clusters is 2.5"),
         (CLOUDS, {"max_clusters": 1}, "no number of clusters to choose: it is at least 2"),
@@ -198,13 +222,13 @@ def test_clusterings_refuse_what_they_cannot_split(z, options, message):
 
 def test_neighbours_are_those_of_all_distances():
     z, queries = RNG.normal(size=(300, 20)) + 100, RNG.normal(size=(7, 20)) + 100
-    indices, distances = latent.neighbours(z, queries, 5)
+    found = latent.neighbours(z, queries, k=5)
     every = scipy.spatial.distance.cdist(queries, z)
-    np.testing.assert_array_equal(indices, np.argsort(every, axis=1)[:, :5])
-    np.testing.assert_allclose(distances, np.sort(every, axis=1)[:, :5], rtol=1e-12)
-    itself, zero = latent.neighbours(z, z, 1)
-    np.testing.assert_array_equal(itself[:, 0], np.arange(300))
-    assert (zero == 0).all()
+    np.testing.assert_array_equal(found.indices, np.argsort(every, axis=1)[:, :5])
+    np.testing.assert_allclose(found.distances, np.sort(every, axis=1)[:, :5], rtol=1e-12)
+    itself = latent.neighbours(z, z, k=1)
+    np.testing.assert_array_equal(itself.indices[:, 0], np.arange(300))
+    assert (itself.distances == 0).all()
 
 
 @pytest.mark.parametrize("dimension", [1, 2, 4])
@@ -224,16 +248,20 @@ def test_dimension_by_hand():
 
 def test_neighbours_and_dimension_refuse_bad_input():
     with pytest.raises(ValueError, match="queries have 3 units and z has 4"):
-        latent.neighbours(CLOUDS, CLOUDS[:, :3], 2)
+        latent.neighbours(CLOUDS, CLOUDS[:, :3], k=2)
     with pytest.raises(ValueError, match="k is 151 and there are 150 codes"):
-        latent.neighbours(CLOUDS, CLOUDS, 151)
+        latent.neighbours(CLOUDS, CLOUDS, k=151)
     with pytest.raises(ValueError, match="queries holds 1 values that are NaN"):
-        latent.neighbours(CLOUDS, [[0, 0, 0, np.nan]], 1)
+        latent.neighbours(CLOUDS, [[0, 0, 0, np.nan]], k=1)
     with pytest.raises(ValueError, match="only 150 of the 155 codes are different"):
         latent.intrinsic_dimension(np.vstack([CLOUDS, CLOUDS[:5]]))
     for k in (1, 150):
         with pytest.raises(ValueError, match=f"k is {k} and there are 150 codes; k must be from 2 to 149"):
-            latent.intrinsic_dimension(CLOUDS, k)
+            latent.intrinsic_dimension(CLOUDS, k=k)
+    turned = np.linalg.qr(RNG.normal(size=(25, 25)))[0]  # the same distances but for rounding
+    for corners in (np.eye(25), turned):
+        with pytest.raises(ValueError, match="of 25 codes the 20 nearest others are all equally far"):
+            latent.intrinsic_dimension(corners)
 
 
 # --- walks through the code ------------------------------------------------------------------------------------------
@@ -261,36 +289,36 @@ def test_traverse_changes_one_unit_and_decodes_once():
 
 def test_the_linear_way_is_a_straight_line_with_both_ends():
     recorder = Recorder()
-    decoded = latent.interpolate(recorder, CLOUDS[0], CLOUDS[1], 5)
-    np.testing.assert_allclose(decoded.reshape(5, 4), np.linspace(CLOUDS[0], CLOUDS[1], 5), rtol=1e-5, atol=1e-6)
-    many = latent.interpolate(recorder, CLOUDS[:3], CLOUDS[3:6], 5)
-    assert many.shape == (3, 5, 2, 2) and recorder.calls == 2
-    np.testing.assert_array_equal(many[0], latent.interpolate(recorder, CLOUDS[0], CLOUDS[3], 5))
+    decoded = latent.interpolate(recorder, CLOUDS[:3], CLOUDS[3:6], steps=5)
+    assert decoded.shape == (3, 5, 2, 2) and recorder.calls == 1
+    expected = np.swapaxes(np.linspace(CLOUDS[:3], CLOUDS[3:6], 5), 0, 1)
+    np.testing.assert_allclose(decoded.reshape(3, 5, 4), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(latent.interpolate(recorder, CLOUDS[:1], CLOUDS[3:4], steps=5)[0], decoded[0])
 
 
-def test_the_spherical_way_turns_at_a_constant_rate_and_keeps_the_length():
-    a, b = np.array([3.0, 0, 0, 0]), np.array([0, 3.0, 0, 0])
-    way = latent.interpolate(Recorder(), a, b, 4, "spherical").reshape(4, 4)
+def test_the_spherical_way_turns_evenly_and_keeps_the_length():
+    a, b = np.array([[3.0, 0, 0, 0]]), np.array([[0, 3.0, 0, 0]])
+    way = latent.interpolate(Recorder(), a, b, "spherical", steps=4).reshape(4, 4)
     angles = np.radians([0, 30, 60, 90])
     np.testing.assert_allclose(way[:, :2], 3 * np.column_stack([np.cos(angles), np.sin(angles)]), atol=1e-6)
-    straight = latent.interpolate(Recorder(), a, b, 3).reshape(3, 4)
+    straight = latent.interpolate(Recorder(), a, b, steps=3).reshape(3, 4)
     assert np.linalg.norm(straight[1]) == pytest.approx(3 / np.sqrt(2))
 
 
 def test_the_spherical_way_between_parallel_codes_is_straight():
-    a = np.array([1.0, 2, 3, 4])
+    a = np.array([[1.0, 2, 3, 4]])
     for b in (a, 3 * a, a + 1e-9):
-        way = latent.interpolate(Recorder(), a, b, 5, "spherical").reshape(5, 4)
-        np.testing.assert_allclose(way, np.linspace(a, b, 5), rtol=1e-5)
+        way = latent.interpolate(Recorder(), a, b, "spherical", steps=5).reshape(5, 4)
+        np.testing.assert_allclose(way, np.linspace(a[0], b[0], 5), rtol=1e-5)
 
 
 def test_opposite_codes_and_zero_have_no_spherical_way():
-    a = np.array([1.0, 2, 3, 4])
+    a = np.array([[1.0, 2, 3, 4]])
     with pytest.raises(ValueError, match="opposite"):
         latent.interpolate(Recorder(), a, -2 * a, kind="spherical")
     with pytest.raises(ValueError, match="a code is 0 and has no direction"):
-        latent.interpolate(Recorder(), np.stack([a, a]), np.stack([a, 0 * a]), kind="spherical")
-    assert latent.interpolate(Recorder(), a, -a, 3)[1].max() == 0
+        latent.interpolate(Recorder(), np.vstack([a, a]), np.vstack([a, 0 * a]), kind="spherical")
+    assert latent.interpolate(Recorder(), a, -a, steps=3)[0, 1].max() == 0
 
 
 def test_autoencoders_keras_models_and_functions_decode_alike():
@@ -302,8 +330,65 @@ def test_autoencoders_keras_models_and_functions_decode_alike():
     np.testing.assert_array_equal(latent.traverse(lambda codes: autoencoder.decode(codes), z, 0, [0, 1, 2]), decoded)
     np.testing.assert_allclose(decoded[0, 1], autoencoder.decode([[1, z[0, 1], z[0, 2]]])[0], rtol=1e-5)
     assert isinstance(autoencoder.decoder, keras.Model)
-    with pytest.raises(ValueError, match=r"z has shape \(6, 4\); this model takes \(n, 3\)"):
-        latent.traverse(autoencoder, np.zeros((2, 4)), 0, [0, 1, 2])
+    for decoder in (autoencoder, autoencoder.decoder):
+        with pytest.raises(ValueError, match=r"z has shape \(6, 4\); this model takes \(n, 3\)"):
+            latent.traverse(decoder, np.zeros((2, 4)), 0, [0, 1, 2])
+
+
+class AlwaysNoisy(keras.Model):
+    """A decoder whose author made training the default."""
+
+    def call(self, z, training=True):
+        return z + 1000.0 if training else 2 * z
+
+
+def test_a_decoder_runs_as_outside_training():
+    z = np.ones((2, 3))
+    for decoder in (AlwaysNoisy(), AlwaysNoisy().call, keras.Sequential([keras.Input((3,)), AlwaysNoisy()])):
+        np.testing.assert_allclose(latent.traverse(decoder, z, 1, [5])[:, 0], [[2, 10, 2]] * 2)
+
+
+def small_parts(outputs=3):
+    encoder, decoder = models.dense_encoder((6,), outputs, (4,), seed=0), models.dense_decoder((6,), 3, (4,), seed=1)
+    return {"encoder": encoder, "decoder": decoder}
+
+
+VARIANTS = {
+    "denoising": lambda: models.DenoisingAutoencoder(**small_parts()),
+    "tied": lambda: models.TiedAutoencoder(models.dense_encoder((6,), 3, (4,), seed=0)),
+    "k-sparse": lambda: models.KSparseAutoencoder(**small_parts(), k=1),
+    "sparse": lambda: models.SparseAutoencoder(**small_parts()),
+    "contractive": lambda: models.ContractiveAutoencoder(**small_parts()),
+    "variational": lambda: models.VariationalAutoencoder(**small_parts(6)),
+    "text": lambda: text.text_autoencoder(Alphabet("ab", length=4), 3, filters=2, units=3, seed=0),
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_decodes_its_walk_code_by_code(name):
+    """By hand: each code of the walk through the bare decoder, alone."""
+    model = VARIANTS[name]()
+    z = RNG.normal(size=(2, 3)).astype("float32")
+    walk = latent.traverse(model, z, 1, [-1, 2])
+    for i, j in np.ndindex(2, 2):
+        code = np.array([[z[i, 0], (-1, 2)[j], z[i, 2]]], "float32")
+        np.testing.assert_allclose(walk[i, j], model.decoder(code)[0], atol=1e-6)
+    way = latent.interpolate(model, z[:1], z[1:], steps=3)
+    np.testing.assert_allclose(way[0, 1], model.decoder((z[:1] + z[1:]) / 2)[0], atol=1e-6)
+
+
+def test_a_conditional_autoencoder_is_asked_for_a_class():
+    model = models.ConditionalVariationalAutoencoder(
+        models.dense_encoder((6,), 6, seed=0), models.dense_decoder((6,), 5, seed=1), n_classes=2
+    )
+    for call in (
+        lambda: latent.traverse(model, np.zeros((2, 3)), 0, [0]),
+        lambda: latent.interpolate(model, np.zeros((2, 3)), np.ones((2, 3))),
+    ):
+        with pytest.raises(ValueError, match=r"together with a class; choose it by cvae.for_class\(label\)"):
+            call()
+    walk = latent.traverse(lambda z: model.decode(z, labels=1), np.zeros((2, 3)), 0, [0])
+    np.testing.assert_allclose(walk[0, 0], model.decoder(np.array([[0, 0, 0, 0, 1.0]]))[0], atol=1e-6)
 
 
 def test_walks_refuse_what_they_cannot_decode():
@@ -317,13 +402,22 @@ def test_walks_refuse_what_they_cannot_decode():
         latent.traverse("decoder", CLOUDS, 0, [0])
     for a, b, options, message in (
         (CLOUDS[0], CLOUDS[:2], {}, r"a has shape \(4,\) and b has shape \(2, 4\)"),
-        (CLOUDS[0], CLOUDS[1], {"steps": 1}, "steps is 1"),
-        (CLOUDS[0], CLOUDS[1], {"kind": "cubic"}, "unknown interpolation 'cubic'"),
-        (CLOUDS[0], CLOUDS[1] * np.nan, {}, "b holds 4 values that are NaN"),
+        (CLOUDS[:1], CLOUDS[1:2], {"steps": 1}, "steps is 1"),
+        (CLOUDS[:1], CLOUDS[1:2], {"kind": "cubic"}, "unknown interpolation 'cubic'"),
+        (CLOUDS[:1], CLOUDS[1:2] * np.nan, {}, "b holds 4 values that are NaN"),
         (1.0, 2.0, {}, r"a has shape \(\)"),
+        (CLOUDS[0], CLOUDS[1], {}, r"give codes \(n, units\) to both, a single one as a\[np.newaxis\]"),
     ):
         with pytest.raises(ValueError, match=message):
             latent.interpolate(Recorder(), a, b, **options)
+    with pytest.raises(ValueError, match=r"broken returns NaN or infinity: 4 of 8 values"):
+        latent.traverse(broken, CLOUDS[:2], 0, [0])
+    with pytest.raises(ValueError, match=r"<lambda> returns shape \(4,\) for 2 codes"):
+        latent.traverse(lambda z: z.mean(axis=0), CLOUDS[:2], 0, [0])
+
+
+def broken(z):
+    return np.where(np.arange(4) < 2, np.nan, z)
 
 
 # --- two codes of the same samples -----------------------------------------------------------------------------------
@@ -405,4 +499,4 @@ def test_codes_with_nothing_in_common_agree_by_chance():
 )
 def test_agreement_refuses_what_it_cannot_compare(a, b, k, message):
     with pytest.raises(ValueError, match=message):
-        latent.agreement(a, b, k)
+        latent.agreement(a, b, k=k)

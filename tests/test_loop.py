@@ -318,3 +318,35 @@ def test_a_conditional_model_trains_in_one_program(table):
     model.compile(keras.optimizers.Adam(0.01), jit_compile=True, steps_per_execution=4)
     history = model.fit(table, labels, batch_size=32, epochs=8, verbose=0).history
     assert history["loss"][-1] < history["loss"][0] and model.optimizer.iterations == 64
+
+
+# --- Keras's contract ------------------------------------------------------------------------------------------------
+
+
+class Asks(loop.Trainer):
+    """Answers 1 where it is told that it is being evaluated, and 0 elsewhere."""
+
+    def call(self, x, training=None):
+        return keras.ops.full_like(x, float(loop.is_evaluating()))
+
+
+def test_a_model_can_ask_whether_it_is_being_evaluated():
+    x, model = np.ones((4, 2), "float32"), Asks()
+    model.compile(None, "mse")
+    with pytest.warns(UserWarning, match="trainable weights"):
+        history = model.fit(x, x, validation_data=(x, x), verbose=0).history
+    assert history == {"loss": [1.0], "val_loss": [0.0]}
+    assert not model.predict(x, verbose=0).any() and not loop.is_evaluating()
+
+
+@pytest.mark.parametrize("fast", [False, True])
+@pytest.mark.parametrize("optimizer", ["adam", "sgd", None])
+def test_a_frozen_model_is_trained_without_complaint(table, fast, optimizer):
+    model = models.dense_autoencoder((8,), 4, seed=0)
+    model.trainable = False
+    weights = model.get_weights()
+    model.compile(optimizer, "mse", jit_compile=fast, steps_per_execution=3 if fast else 1)
+    with pytest.warns(UserWarning, match="does not have any trainable weights"):
+        history = model.fit(table, batch_size=32, verbose=0).history
+    np.testing.assert_allclose(history["loss"][0], model.reconstruction_error(table).mean(), rtol=1e-5)
+    assert all(np.array_equal(a, b) for a, b in zip(weights, model.get_weights(), strict=True))

@@ -1,3 +1,4 @@
+import matplotlib.colors
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -5,6 +6,9 @@ from matplotlib.figure import Figure
 from tfae import plot
 
 X = np.random.default_rng(0).random((6, 8, 8, 1))
+
+
+AXES = {"xlabel": "x", "ylabel": "y"}
 
 
 def drawn(figure):
@@ -37,7 +41,72 @@ def test_curves_show_every_point_and_the_range_of_repeats():
     )
     assert [list(line.get_ydata()) for line in ax.lines] == [[3, 2, 1], [2, 3, 4]]
     assert ax.get_xlabel() == "k" and ax.get_xscale() == "log" and len(ax.collections) == 1
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["a", "b"]
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["1", "2", "4"]
+
+
+def labels_at_ends(ax):
+    ax.figure.canvas.draw()
+    return {text.get_text(): text.get_window_extent() for text in ax.texts}
+
+
+def test_few_curves_are_named_at_their_ends_without_overlap():
+    (ax,) = drawn(plot.curves([1, 2, 3], {"low": [3, 2, 1], "high": [1, 2, 3], "higher": [1, 2, 3.05]}, **AXES))
+    boxes = labels_at_ends(ax)
+    assert list(boxes) == ["low", "high", "higher"] and ax.get_legend() is None
+    right = ax.get_window_extent().x1
+    assert all(right < box.x0 < right + 20 for box in boxes.values())
+    assert boxes["low"].y1 < boxes["high"].y0 and boxes["high"].y1 < boxes["higher"].y0
+    end = ax.transData.transform((3, 1))[1]  # nothing is near this one, so it stands at the height of its end
+    assert (boxes["low"].y0 + boxes["low"].y1) / 2 == pytest.approx(end, abs=3)
+
+
+def test_curves_whose_names_would_overlap_have_a_legend_and_a_single_one_needs_none():
+    many = {f"run {i}": [1, 2, 3] for i in range(5)}
+    for ys in (many, {f"run {i}": [1, 2, i] for i in range(8)}, {"a": [1, 2, np.nan], "b": [1, 2, 3]}):
+        (ax,) = drawn(plot.curves([1, 2, 3], ys, **AXES))
+        assert [text.get_text() for text in ax.get_legend().get_texts()] == list(ys) and not ax.texts
+    (ax,) = drawn(plot.curves([1, 2, 3], {"only": [1, 2, 3]}, **AXES))
+    assert ax.get_legend() is None and not ax.texts
+    assert drawn(plot.histories({"only": {"loss": [1, 2]}}))[0].get_legend() is None
+    (ax,) = drawn(plot.curves([3, 2, 1], {"a": [5, 5, 1], "b": [0, 5, 9]}, **AXES))  # the end is where x is largest
+    assert labels_at_ends(ax)["a"].y0 > labels_at_ends(ax)["b"].y1
+
+
+def test_no_curve_is_dropped_however_many_there_are():
+    (ax,) = drawn(plot.curves([1, 2], {f"run {i}": [i, i] for i in range(103)}, **AXES))
+    assert [line.get_ydata()[0] for line in ax.lines] == list(range(103))
+    runs = {f"run {i}": {"loss": [i, i]} for i in range(103)}
+    assert len(drawn(plot.histories(runs))[0].lines) == 103
+
+
+def test_what_others_are_compared_with_is_dashed_and_grey():
+    ys = {"PCA": [3, 2, 1], "model": [2, 1, 0], "mean": [4, 4, 4]}
+    pca, model, mean = drawn(plot.curves([1, 2, 3], ys, dashed=("PCA", "mean"), **AXES))[0].lines
+    assert model.get_color() == plot.COLOURS[0] and model.get_marker() == "o" and model.get_linestyle() == "-"
+    assert pca.get_color() == mean.get_color() == plot.GREY and pca.get_marker() == mean.get_marker() == "None"
+    assert pca.get_linestyle() == "--" and mean.get_linestyle() == ":"
+
+
+@pytest.mark.parametrize(
+    ("values", "ticks"),
+    [
+        ([0.012, 0.11], ["0.02", "0.05", "0.1"]),
+        ([0.031, 0.046], ["0.032", "0.036", "0.04", "0.044"]),
+        ([0.3, 3000], ["1", "10", "100", "1,000"]),
+    ],
+)
+def test_ticks_of_a_logarithmic_axis_read_as_numbers(values, ticks):
+    for options in ({"log_y": True}, {"log_x": True}):
+        x, y = (values, [1, 2]) if "log_x" in options else ([1, 2], values)
+        x, y = np.repeat(x, 10), np.repeat(y, 10)
+        (ax,) = drawn(plot.curves(x, {"a": y}, **AXES, **options))
+        axis = ax.xaxis if "log_x" in options else ax.yaxis
+        low, high = axis.get_view_interval()
+        places = [place for place in axis.get_majorticklocs() if low <= place <= high]
+        shown = axis.get_major_formatter().format_ticks(places)
+        assert shown == ticks and not axis.get_minorticklocs().size
+    (ax,) = drawn(plot.curves([1, 2], {"a": [1e-9, 1]}, log_y=True, **AXES))
+    assert "10^{-6}" in "".join(tick.get_text() for tick in ax.get_yticklabels())
 
 
 def test_histories_draw_held_out_losses_dashed():
@@ -51,6 +120,18 @@ def test_codes_are_named_at_the_middle_of_their_class():
     z = np.array([[0, 0], [2, 2], [5, 5]])
     (ax,) = drawn(plot.code_scatter(z, np.array([0, 0, 1]), names=["zero", "one"]))
     assert [(text.get_text(), text.get_position()) for text in ax.texts] == [("zero", (1, 1)), ("one", (5, 5))]
+
+
+def test_noise_is_no_class():
+    z = np.array([[0, 0], [2, 2], [5, 5], [9, 9]])
+    for names in (["zero", "one"], None):
+        (ax,) = drawn(plot.code_scatter(z, np.array([0, 0, 1, -1]), names=names))
+        assert [text.get_text() for text in ax.texts] == (names or ["0", "1"])
+        assert [text.get_text() for text in ax.get_legend().get_texts()] == ["noise"]
+        colours = [tuple(points.get_facecolor()[0][:3]) for points in ax.collections]
+        assert colours[1:] == [matplotlib.colors.to_rgb(colour) for colour in plot.COLOURS[:2]]
+        np.testing.assert_array_equal(ax.collections[0].get_offsets(), [[9, 9]])
+    assert drawn(plot.code_scatter(z, np.array([0, 0, 1, 1])))[0].get_legend() is None
 
 
 def test_heatmaps_share_one_scale():
@@ -83,13 +164,28 @@ def test_a_figure_is_left_to_the_caller():
         (lambda: plot.images(X, titles=[1]), "1 titles for 6 images"),
         (lambda: plot.image_rows({}), "rows is empty"),
         (lambda: plot.image_rows({"a": X, "b": X[:2]}), "row 'b' has 2 images and the first row has 6"),
-        (lambda: plot.curves([1, 2], {}, xlabel="", ylabel=""), "ys is empty"),
-        (lambda: plot.curves([1, 2], {"a": [1]}, xlabel="", ylabel=""), "curve 'a' has 1 points and x has 2"),
+        (lambda: plot.curves([1, 2], {}, **AXES), "ys is empty"),
+        (lambda: plot.curves([1, 2], {"a": [1]}, **AXES), "curve 'a' has 1 points and x has 2"),
         (lambda: plot.histories({"a": {"loss": [1]}}, metric="mae"), "run 'a' holds no 'mae'; it holds loss"),
         (lambda: plot.code_scatter(np.zeros((3, 5)), np.zeros(3)), "Project longer codes first"),
         (lambda: plot.code_scatter(np.zeros((3, 2)), np.zeros(2)), r"labels \(2,\)"),
         (lambda: plot.heatmaps(X[0], {"a": np.zeros((4, 4))}), "map 'a' has shape"),
         (lambda: plot.heatmaps(X[0], {}), "maps is empty"),
+        (lambda: plot.heatmaps(X[0], {"a": np.zeros((8, 8, 1, 2))}), r"map 'a' has shape \(8, 8, 1, 2\)"),
+        (lambda: plot.heatmaps(X[0], {"a": np.full((8, 8), np.nan)}), "map 'a' holds NaN or infinity: 64 of 64 values"),
+        (lambda: plot.maps(np.full((2, 8, 8), np.inf)), "values holds NaN or infinity: 128 of 128"),
+        (lambda: plot.maps(X, columns=0), "columns is 0"),
+        (lambda: plot.images(X, columns=0), "columns is 0"),
+        (lambda: plot.images(X, scale=0), "scale is 0"),
+        (lambda: plot.images(1.0), r"images must have shape .* got \(\)"),
+        (lambda: plot.image_rows({"a": X}, scale=-1), "scale is -1"),
+        (lambda: plot.curves([1, 2], {"a": 3.0}, **AXES), r"'a' has shape \(\); .* A constant is \[value\] \* 2"),
+        (lambda: plot.curves([1], {"a": np.ones((1, 1, 1))}, **AXES), r"'a' has shape \(1, 1, 1\)"),
+        (lambda: plot.curves(1, {"a": [3.0]}, **AXES), r"x has shape \(\)"),
+        (lambda: plot.curves([1], {"a": [3]}, dashed=("b",), **AXES), "dashed names 'b', .* curves are a"),
+        (lambda: plot.histories({}), "runs is empty"),
+        (lambda: plot.code_scatter(np.zeros((3, 2)), [0, 1, 2], names=["a", "b"]), "label 2 has no name; 2 names"),
+        (lambda: plot.code_scatter(np.zeros((3, 2)), [0, 0.5, 1], names=["a", "b"]), "label 0.0 has no name"),
         (lambda: plot.maps(X[0, 0]), r"maps must have shape \(n, height, width\)"),
         (lambda: plot.maps(X, titles=["a"]), "1 titles for"),
     ],

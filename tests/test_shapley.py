@@ -50,21 +50,21 @@ def test_exact_values_are_those_of_all_permutations():
     np.testing.assert_allclose(found.predictions, curved(X))
     np.testing.assert_allclose(found.base_value + found.values.sum(axis=1), curved(X))
     np.testing.assert_allclose(found.efficiency_gap, 0, atol=1e-12)
-    assert not found.standard_errors.any()
+    assert not found.standard_error.any()
 
 
 def test_a_group_of_features_is_one_player():
-    groups = np.array([[0, 1], [2, 0], [1, 3]])
+    segments = np.array([[0, 1], [2, 0], [1, 3]])
     x, background = RNG.normal(size=(2, 3, 2)), RNG.normal(size=(4, 3, 2))
 
     def predict(x):
         return np.tanh(x).prod(axis=(1, 2)) + (x[:, 0] * x[:, 1] * x[:, 2] ** 2).sum(axis=1)
 
     for method in (shapley.exact, shapley.kernel):
-        found = method(predict, x, background, groups=groups)
-        assert found.values.shape == found.standard_errors.shape == (2, 4) and found.values[:, groups].shape == x.shape
+        found = method(predict, x, background, segments=segments)
+        assert found.values.shape == found.standard_error.shape == (2, 4) and found.values[:, segments].shape == x.shape
         for one, values in zip(x, found.values, strict=True):
-            np.testing.assert_allclose(values, by_permutations(predict, one, background, groups), atol=1e-12)
+            np.testing.assert_allclose(values, by_permutations(predict, one, background, segments), atol=1e-12)
 
 
 @pytest.mark.parametrize("method", [shapley.exact, shapley.kernel])
@@ -101,7 +101,7 @@ def test_with_all_coalitions_the_estimate_is_exact(players):
     found = shapley.kernel(predict, x, background, n_samples=2 ** max(3, players))
     assert sum(asked) <= 2 ** max(3, players) * 2 + 1
     np.testing.assert_allclose(found.values, shapley.exact(predict, x, background).values, rtol=1e-9)
-    assert not found.standard_errors.any()
+    assert not found.standard_error.any()
 
 
 def test_coalitions_come_once_without_their_complements_and_weigh_like_all_of_their_size():
@@ -146,7 +146,7 @@ def test_2000_samples_of_49_players_come_within_the_bar_and_their_errors_are_tol
         truth[t] += by_permutations(lambda x, v=table: look_up(v, x), np.ones(3), np.zeros((1, 3)), np.arange(3))
     runs = [shapley.kernel(predict, ALL, NONE, n_samples=2000, seed=seed) for seed in range(12)]
     errors = np.array([run.values[0] - truth for run in runs])
-    told = np.array([run.standard_errors[0] for run in runs])
+    told = np.array([run.standard_error[0] for run in runs])
     assert max(relative(run.values[0], truth) for run in runs) < 0.035
     assert max(np.abs(run.efficiency_gap).max() for run in runs) < 1e-9
     assert 0.9 < np.sqrt((errors**2).mean() / (told**2).mean()) < 1.1
@@ -159,24 +159,42 @@ def test_errors_are_told_for_a_network():
 
     def estimate(n_samples, seed):
         return shapley.kernel(
-            lambda x: np.maximum(x @ hidden + bias, 0) @ out, ALL, NONE, n_samples, seed=seed, batch_size=8192
+            lambda x: np.maximum(x @ hidden + bias, 0) @ out, ALL, NONE, n_samples=n_samples, seed=seed, batch_size=8192
         )
 
     truth = estimate(60_000, seed=99)
-    assert np.linalg.norm(truth.standard_errors) < 0.01 * np.linalg.norm(truth.values)
-    for n_samples in (150, 2000):
+    assert np.linalg.norm(truth.standard_error) < 0.01 * np.linalg.norm(truth.values)
+    for n_samples in (600, 2000):
         runs = [estimate(n_samples, seed) for seed in range(12)]
         errors = np.array([run.values - truth.values for run in runs])
-        told = np.array([run.standard_errors for run in runs])
+        told = np.array([run.standard_error for run in runs])
         assert 0.85 < np.sqrt((errors**2).mean() / (told**2).mean()) < 1.15
     # Weights are random, so the values are small beside the interactions, and the bar is wider than for trained ones.
     assert max(relative(run.values, truth.values) for run in runs) < 0.07
 
 
+@pytest.mark.parametrize("players", [8, 12])
+def test_with_the_fewest_coalitions_errors_are_told_as_well(players):
+    """A game without any structure: each coalition has a value of its own."""
+    rng = np.random.default_rng(players)
+    table, place = rng.normal(size=2**players), 1 << np.arange(players)
+
+    def predict(x):
+        return table[(x @ place).astype(int)]
+
+    game = np.ones((1, players)), np.zeros((1, players))
+    truth = shapley.exact(predict, *game).values
+    runs = [shapley.kernel(predict, *game, n_samples=6 * players + 2, seed=seed) for seed in range(150)]
+    errors = np.array([run.values - truth for run in runs])
+    told = np.array([run.standard_error for run in runs])
+    assert 0.93 < (np.abs(errors) < 1.96 * told).mean() < 0.98
+    assert 0.75 < np.sqrt((errors**2).mean() / (told**2).mean()) < 1  # never too sure
+
+
 def test_players_that_equal_the_background_are_not_asked_about():
     x, background = np.zeros((1, 28, 28, 1)), np.zeros((3, 28, 28, 1))
     x[0, 4:12, 8:16] = RNG.random((8, 8, 1))
-    groups = np.kron(np.arange(49).reshape(7, 7), np.ones((4, 4), int))[..., np.newaxis]
+    segments = np.kron(np.arange(49).reshape(7, 7), np.ones((4, 4), int))[..., np.newaxis]
     weights = RNG.normal(size=x.shape[1:])
     asked = []
 
@@ -184,11 +202,13 @@ def test_players_that_equal_the_background_are_not_asked_about():
         asked.append(len(x))
         return np.tanh((weights * x).sum(axis=(1, 2, 3))) + x[:, 5, 9, 0] * x[:, 10, 14, 0]
 
-    found = shapley.kernel(predict, x, background, groups=groups)
+    found = shapley.kernel(predict, x, background, segments=segments)
     assert sum(asked) == (2**4 - 2) * 3 + 3 + 1  # 4 players are left, and their 14 coalitions are exact
-    assert set(np.flatnonzero(found.values[0])) == {9, 10, 16, 17} and not found.standard_errors.any()
-    np.testing.assert_allclose(found.values, shapley.exact(predict, x, background, groups).values, atol=1e-12)
-    assert not shapley.kernel(predict, background[:1], background, groups=groups).values.any()
+    assert set(np.flatnonzero(found.values[0])) == {9, 10, 16, 17} and not found.standard_error.any()
+    np.testing.assert_allclose(
+        found.values, shapley.exact(predict, x, background, segments=segments).values, atol=1e-12
+    )
+    assert not shapley.kernel(predict, background[:1], background, segments=segments).values.any()
 
 
 def test_a_seed_fixes_the_estimate_whatever_the_batch_and_the_company():
@@ -199,13 +219,15 @@ def test_a_seed_fixes_the_estimate_whatever_the_batch_and_the_company():
         sizes.append(len(x))
         return np.sin(x).prod(axis=1) + np.maximum(x.sum(axis=1), 0)
 
-    values = shapley.kernel(predict, x, background, 200, seed=3, batch_size=64).values
+    values = shapley.kernel(predict, x, background, n_samples=200, seed=3, batch_size=64).values
     assert max(sizes) <= 64
-    np.testing.assert_array_equal(shapley.kernel(predict, x, background, 200, seed=3, batch_size=64).values, values)
-    np.testing.assert_allclose(
-        shapley.kernel(predict, x[1:2], background, 200, seed=3, batch_size=3).values, values[1:2]
+    np.testing.assert_array_equal(
+        shapley.kernel(predict, x, background, n_samples=200, seed=3, batch_size=64).values, values
     )
-    assert not np.allclose(shapley.kernel(predict, x, background, 200, seed=4).values, values)
+    np.testing.assert_allclose(
+        shapley.kernel(predict, x[1:2], background, n_samples=200, seed=3, batch_size=3).values, values[1:2]
+    )
+    assert not np.allclose(shapley.kernel(predict, x, background, n_samples=200, seed=4).values, values)
     sizes.clear()
     np.testing.assert_allclose(
         shapley.exact(predict, x, background, batch_size=50).values, shapley.exact(predict, x, background).values
@@ -216,22 +238,66 @@ def test_a_seed_fixes_the_estimate_whatever_the_batch_and_the_company():
 def test_networks_and_targets_are_explained_as_they_are(images):
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((28, 28, 1)), layers.Flatten(), layers.Dense(16, "relu"), layers.Dense(3)])
-    groups = np.kron(np.arange(4).reshape(2, 2), np.ones((14, 14), int))[..., np.newaxis]
+    segments = np.kron(np.arange(4).reshape(2, 2), np.ones((14, 14), int))[..., np.newaxis]
     asked = (images[:2], images[2:5])
-    found = shapley.kernel(targets.output(model, 1), *asked, n_samples=100, groups=groups)
+    found = shapley.kernel(targets.output(model, 1), *asked, n_samples=100, segments=segments)
     assert np.abs(found.efficiency_gap).max() < 1e-6
-    by_function = shapley.exact(lambda x: model(x)[:, 1], *asked, groups=groups)
+    by_function = shapley.exact(lambda x: model(x)[:, 1], *asked, segments=segments)
     np.testing.assert_allclose(found.values, by_function.values, atol=1e-5)
     np.testing.assert_allclose(by_function.predictions, np.asarray(model(images[:2]))[:, 1], atol=1e-6)
     single = keras.Sequential([keras.Input((28, 28, 1)), layers.Flatten(), layers.Dense(1)])  # returns (n, 1)
     weights = single.get_weights()[0].reshape(28, 28, 1) * (images[:2] - images[2:5].mean(axis=0))
-    expected = np.stack([weights[:, groups == g].sum(axis=1) for g in range(4)], axis=1)
-    np.testing.assert_allclose(shapley.exact(single, *asked, groups=groups).values, expected, atol=1e-4)
+    expected = np.stack([weights[:, segments == g].sum(axis=1) for g in range(4)], axis=1)
+    np.testing.assert_allclose(shapley.exact(single, *asked, segments=segments).values, expected, atol=1e-4)
+
+
+class DropsOut(keras.Model):
+    """As some authors write it: it trains unless it is told not to."""
+
+    def __init__(self):
+        super().__init__()
+        self.drop, self.dense = layers.Dropout(0.5), layers.Dense(1)
+
+    def call(self, x, training=True):
+        return self.dense(self.drop(x, training=training))
+
+
+@pytest.mark.parametrize("method", [shapley.exact, shapley.kernel])
+def test_a_model_is_asked_as_outside_training(method):
+    model = DropsOut()
+    model(X)
+    coef = np.array([2.0, -1.0, 0.5, 0.0, 3.0])
+    model.set_weights([coef[:, np.newaxis], np.array([7.0])])
+    found = method(model, X, BACKGROUND)
+    np.testing.assert_allclose(found.values, coef * (X - BACKGROUND.mean(axis=0)), atol=1e-5)
+
+
+@pytest.mark.parametrize("method", [shapley.exact, shapley.kernel])
+def test_the_columns_of_a_category_are_one_player(method):
+    """A table of two numbers, a category in three columns and one in two."""
+    rng = np.random.default_rng(2)
+    table = np.column_stack(
+        [rng.normal(size=(12, 2)), np.eye(3)[rng.integers(0, 3, 12)], np.eye(2)[rng.integers(0, 2, 12)]]
+    )
+    segments = np.array([0, 1, 2, 2, 2, 3, 3])
+    seen = []
+
+    def predict(x):
+        seen.append(x)
+        effect = x[:, 2:5] @ [1.0, -2.0, 0.5]
+        return np.sin(x[:, 0]) * effect + x[:, 1] * x[:, 5] + effect * x[:, 6]
+
+    found = method(predict, table[:3], table[3:], segments=segments)
+    rows = np.concatenate(seen)
+    assert (rows[:, 2:5].sum(axis=1) == 1).all() and (rows[:, 5:].sum(axis=1) == 1).all()
+    for one, values in zip(table[:3], found.values, strict=True):
+        np.testing.assert_allclose(values, by_permutations(predict, one, table[3:], segments), atol=1e-12)
+    np.testing.assert_allclose(found.efficiency_gap, 0, atol=1e-12)
 
 
 # --- bad input -------------------------------------------------------------------------------------------------------
 
-GROUPS = np.arange(5)
+SEGMENTS = np.arange(5)
 
 
 @pytest.mark.parametrize(
@@ -243,15 +309,18 @@ GROUPS = np.arange(5)
         (lambda: shapley.exact(curved, X * np.nan, BACKGROUND), "x holds 15 values that are NaN"),
         (
             lambda: shapley.exact(lambda x: curved(x) * np.nan, X, BACKGROUND),
-            "predict returns NaN or infinity for 3 of",
+            "predict returns NaN or infinity: 3 of",
         ),
         (lambda: shapley.exact(lambda x: x, X, BACKGROUND), r"predict returns shape \(3, 5\) for 3 samples.*Pick one"),
-        (lambda: shapley.exact(curved, X, BACKGROUND, GROUPS + 1), "numbered 0, 1, 2"),
-        (lambda: shapley.exact(curved, X, BACKGROUND, GROUPS[:4]), r"groups has shape \(4,\)"),
-        (lambda: shapley.exact(curved, X, BACKGROUND, GROUPS * 1.0), "dtype float64"),
+        (lambda: shapley.exact(lambda x: [x, x[:, 0]], X, BACKGROUND), "predict returns a list of 2 outputs"),
+        (lambda: shapley.kernel(lambda x: x[:, 0], ALL[:, :6], NONE[:, :6], n_samples=37), "is 37.*at least 38"),
+        (lambda: shapley.kernel(curved, X, BACKGROUND, n_samples=31), "at least 32"),
+        (lambda: shapley.exact(curved, X, BACKGROUND, segments=SEGMENTS + 1), "numbered 0, 1, 2"),
+        (lambda: shapley.exact(curved, X, BACKGROUND, segments=SEGMENTS[:4]), r"segments has shape \(4,\)"),
+        (lambda: shapley.exact(curved, X, BACKGROUND, segments=SEGMENTS * 1.0), "dtype float64"),
         (lambda: shapley.exact(lambda x: x[:, 0], ALL, NONE), "49 players of sample 0.*at most 16.*shapley.kernel"),
-        (lambda: shapley.kernel(lambda x: x[:, 0], ALL, NONE, 99), "n_samples is 99 and 49 players.*at least 100"),
-        (lambda: shapley.kernel(curved, X, BACKGROUND, 0), "n_samples is 0"),
+        (lambda: shapley.kernel(lambda x: x[:, 0], ALL, NONE, n_samples=295), "is 295 and 49 players.*at least 296"),
+        (lambda: shapley.kernel(curved, X, BACKGROUND, n_samples=0), "n_samples is 0"),
         (lambda: shapley.kernel(curved, X, BACKGROUND, seed=-1), "seed is -1"),
         (lambda: shapley.kernel(curved, X, BACKGROUND, batch_size=0), "batch_size is 0"),
     ],

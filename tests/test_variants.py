@@ -193,14 +193,14 @@ def test_elbo_is_the_expected_log_likelihood_less_the_divergence(images):
     standard_error = samples.std(axis=0) / np.sqrt(4000)
     elbo = model.elbo(x, n_samples=4000, seed=1)
     assert (np.abs(elbo - (samples.mean(axis=0) - kl)) < 5 * standard_error + 1e-3).all()
-    np.testing.assert_array_equal(model.elbo(x, 10, seed=1), model.elbo(x, 10, seed=1))
+    np.testing.assert_array_equal(model.elbo(x, n_samples=10, seed=1), model.elbo(x, n_samples=10, seed=1))
 
 
 def test_more_importance_samples_never_lower_the_bound(images):
     model = compiled("variational")
     model.fit(images, epochs=5, batch_size=64, verbose=0)
     elbo = model.elbo(images, n_samples=50).mean()
-    five, fifty = (model.log_likelihood(images, n).mean() for n in (5, 50))
+    five, fifty = (model.log_likelihood(images, n_samples=n).mean() for n in (5, 50))
     assert elbo < five < fifty
 
 
@@ -221,7 +221,7 @@ def test_log_likelihood_is_exact_where_it_can_be_computed():
     x = rng.normal(size=(20, 3)).astype("float32")
     exact = scipy.stats.multivariate_normal(np.zeros(3), w.T @ w + 0.25 * np.eye(3)).logpdf(x)
     np.testing.assert_allclose(model.log_likelihood(x, n_samples=20_000, seed=0), exact, atol=0.05)
-    assert (model.elbo(x, 2000) < exact).all()
+    assert (model.elbo(x, n_samples=2000) < exact).all()
 
 
 def test_free_bits_are_spent_without_paying(images):
@@ -313,8 +313,8 @@ def test_a_conditional_model_that_ignores_the_class_is_the_plain_one(images):
     expected = plain.evaluate(images, verbose=0, batch_size=256)
     np.testing.assert_allclose(model.evaluate(images, LABELS, verbose=0, batch_size=256), expected, rtol=1e-5)
     for bound in ("elbo", "log_likelihood"):
-        given = getattr(model, bound)(images[:9], 7, labels=LABELS[:9])
-        np.testing.assert_allclose(given, getattr(plain, bound)(images[:9], 7), rtol=1e-5)
+        given = getattr(model, bound)(images[:9], n_samples=7, labels=LABELS[:9])
+        np.testing.assert_allclose(given, getattr(plain, bound)(images[:9], n_samples=7), rtol=1e-5)
 
 
 def test_a_decoder_that_knows_the_class_explains_more(images):

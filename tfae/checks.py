@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 Shape = tuple[int | None, ...]
+FLOAT32 = float(np.finfo("float32").max)
 
 
 def check_size(value: Any, name: str) -> int:
@@ -26,9 +27,9 @@ def check_number(value: Any, name: str, low: float, high: float = math.inf, *, o
 
 
 def check_seed(seed: Any) -> int:
-    """Return `seed` if it is a whole number of at least 0."""
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise ValueError(f"seed is {seed!r}; it must be a whole number of at least 0")
+    """Return `seed` if it is a whole number from 0 to 2³¹ - 1, the largest that all random generators take."""
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**31:
+        raise ValueError(f"seed is {seed!r}; it must be a whole number from 0 to {2**31 - 1}")
     return int(seed)
 
 
@@ -41,8 +42,23 @@ def check_shape(shape: int | Sequence[int]) -> tuple[int, ...]:
 
 
 def check_samples(x: Any, shape: Shape | None, name: str = "x") -> np.ndarray:
-    """Return `x` as an array if it holds finite samples of `shape`; None in a shape, or for it, takes any size."""
-    x = np.asarray(x)
+    """Return samples as an array, checked.
+
+    Parameters
+    ----------
+    x : array, tensor or DataFrame of numbers
+    shape : tuple or None
+        Of one sample; None in it, or for it, takes any size.
+    name : str
+        What the errors call it.
+
+    Raises
+    ------
+    ValueError
+        If it holds no numbers (columns of a frame are named), has another shape, is empty, or holds numbers that are
+        NaN, infinite or become so in float32, in which networks compute.
+    """
+    x = _array(x, name)
     wanted = "(n, features) or (n, height, width, channels)" if shape is None else shape_text(("n", *shape))
     if x.dtype.kind not in "biuf":
         raise ValueError(f"{name} has dtype {x.dtype}; it must hold real numbers")
@@ -57,13 +73,28 @@ def check_samples(x: Any, shape: Shape | None, name: str = "x") -> np.ndarray:
         raise ValueError(f"{name} has shape {x.shape}; this model takes {wanted}.{hint}")
     if x.size == 0:
         raise ValueError(f"{name} is empty: its shape is {x.shape}. Give at least one sample.")
-    if x.dtype.kind == "f" and not np.isfinite(x).all():
-        bad = np.argwhere(~np.isfinite(x))
+    finite = np.abs(x) <= FLOAT32 if x.dtype == np.float64 else np.isfinite(x)
+    if not finite.all():
+        bad = np.argwhere(~finite)
         first = tuple(int(i) for i in bad[0])
         raise ValueError(
-            f"{name} holds {len(bad)} values that are NaN or infinite, the first at {first}; remove or replace them"
+            f"{name} holds {len(bad)} values that are NaN, infinite or beyond float32's {FLOAT32:.3g}, the first at "
+            f"{first}; remove, replace or scale them"
         )
     return x
+
+
+def _array(x: Any, name: str) -> np.ndarray:
+    """Return `x` as an array; the columns of a frame that hold no plain numbers are named, and missing ones are NaN."""
+    if not (hasattr(x, "columns") and hasattr(x, "dtypes")):
+        return np.asarray(x)
+    bad = [str(column) for column, dtype in zip(x.columns, x.dtypes, strict=True) if dtype.kind not in "biuf"]
+    if bad:
+        raise ValueError(
+            f"the columns {', '.join(bad)} of {name} hold no numbers; encode them as numbers, for instance "
+            f"one-hot with pandas.get_dummies({name})"
+        )
+    return x.to_numpy(dtype="float64", na_value=np.nan)
 
 
 def check_inputs(model: Any, x: Any, name: str = "x") -> np.ndarray:
@@ -104,3 +135,17 @@ def shape_text(shape: Sequence[Any]) -> str:
     """Write a shape as Python does, with "any" for None."""
     sizes = ", ".join("any" if size is None else str(size) for size in shape)
     return f"({sizes},)" if len(shape) == 1 else f"({sizes})"
+
+
+def check_segments(segments: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Return `segments` as an array if it numbers, from 0, the segment of each feature of a sample of `shape`."""
+    segments = np.asarray(segments)
+    if segments.shape != shape or segments.dtype.kind not in "iu":
+        raise ValueError(
+            f"segments has shape {segments.shape} and dtype {segments.dtype}; give one whole number for each feature "
+            f"of a sample, shape {shape_text(shape)}"
+        )
+    there = np.unique(segments)
+    if not np.array_equal(there, np.arange(len(there))):
+        raise ValueError(f"segments must be numbered 0, 1, 2, ... without gaps; there are {there[:9]} ...")
+    return segments

@@ -5,8 +5,8 @@ if its values are whole numbers, at most 20 different ones, and continuous other
 factor where that guess is wrong. All scores are 1 at best. Look at the score of shuffled codes beside each: it is near
 0 for all but the modularity.
 
-No score looks at the scale of a unit: one that hardly moves counts as much as any, if it moves with a factor. A unit
-that does not move at all carries nothing.
+No score looks at the scale of a unit or a factor: a unit that hardly moves counts as much as any, if it moves with a
+factor. A unit that does not move at all carries nothing.
 """
 
 import math
@@ -187,12 +187,13 @@ def sap(z: np.ndarray, factors: np.ndarray, *, discrete: Sequence[bool] | None =
        unlabeled observations", arXiv:1711.00848.
     """
     z, factors, discrete = _check(z, factors, discrete)
+    ordered = _normal_scores(z)
     scores = np.zeros((z.shape[1], factors.shape[1]))
-    for j, (z_train, z_test, v_train, v_test) in enumerate(_splits(z, factors, discrete, seed)):
+    for j, (v, train, test) in enumerate(_splits(factors, discrete, seed)):
         for i in range(z.shape[1]):
-            model = _thresholds(v_train) if discrete[j] else LinearRegression()
-            predicted = model.fit(z_train[:, [i]], v_train).predict(z_test[:, [i]])
-            scores[i, j] = max(0.0, _skill(v_test, predicted, discrete[j]))
+            model, unit = (_thresholds(v), ordered[:, [i]]) if discrete[j] else (LinearRegression(), z[:, [i]])
+            predicted = model.fit(unit[train], v[train]).predict(unit[test])
+            scores[i, j] = max(0.0, _skill(v[test], predicted, discrete[j]))
     return _mean(_gap(scores))
 
 
@@ -225,14 +226,14 @@ def explicitness(z: np.ndarray, factors: np.ndarray, *, discrete: Sequence[bool]
     """
     z, factors, discrete = _check(z, factors, discrete)
     parts = []
-    for j, (z_train, z_test, v_train, v_test) in enumerate(_splits(z, factors, discrete, seed)):
+    for j, (v, train, test) in enumerate(_splits(factors, discrete, seed)):
+        linear = LogisticRegression(max_iter=1000) if discrete[j] else LinearRegression()
+        model = make_pipeline(StandardScaler(), linear).fit(z[train], v[train])
         if discrete[j]:
-            model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(z_train, v_train)
-            probabilities = model.predict_proba(z_test).T
-            areas = [roc_auc_score(v_test == value, p) for value, p in zip(model.classes_, probabilities, strict=True)]
-            parts.append(2 * np.mean(areas) - 1)
+            probabilities = zip(model.classes_, model.predict_proba(z[test]).T, strict=True)
+            parts.append(2 * np.mean([roc_auc_score(v[test] == value, p) for value, p in probabilities]) - 1)
         else:
-            parts.append(r2_score(v_test, LinearRegression().fit(z_train, v_train).predict(z_test)))
+            parts.append(r2_score(v[test], model.predict(z[test])))
     return _mean(np.array(parts))
 
 
@@ -251,7 +252,7 @@ class DCI:
     informativeness_parts : ndarray, shape (n_factors,)
     importance : ndarray, shape (units, n_factors)
         How much each unit serves each factor. A column sums to 1, even where the factor is hardly predicted: read it
-        beside the informativeness.
+        beside the informativeness. It sums to 0 where no unit moves, so that no forest can use one.
     """
 
     disentanglement: float
@@ -292,8 +293,9 @@ def dci(z: np.ndarray, factors: np.ndarray, *, discrete: Sequence[bool] | None =
     z, factors, discrete = _check(z, factors, discrete)
     _check_several(z.shape[1], "units", "completeness")
     _check_several(factors.shape[1], "factors", "disentanglement")
+    ordered = _normal_scores(z)
     columns, informativeness = [], []
-    for j, (z_train, z_test, v_train, v_test) in enumerate(_splits(z, factors, discrete, seed)):
+    for j, (v, train, test) in enumerate(_splits(factors, discrete, seed)):
         # Every split looks at all units: one that serves nothing must get nothing.
         options = {"n_estimators": 30, "min_samples_leaf": 5, "max_features": None, "random_state": seed}
         forest = (
@@ -301,14 +303,23 @@ def dci(z: np.ndarray, factors: np.ndarray, *, discrete: Sequence[bool] | None =
             if discrete[j]
             else RandomForestRegressor(**options)
         )
-        forest.fit(z_train, v_train)
+        forest.fit(ordered[train], v[train])
         columns.append(forest.feature_importances_)
-        informativeness.append(_skill(v_test, forest.predict(z_test), discrete[j]))
+        informativeness.append(_skill(v[test], forest.predict(ordered[test]), discrete[j]))
     importance, parts = np.stack(columns, axis=1), np.array(informativeness)
-    return DCI(*dci_scores(importance), float(parts.mean()), parts, importance)
+    scores = dci_scores(importance)
+    return DCI(scores.disentanglement, scores.completeness, float(parts.mean()), parts, importance)
 
 
-def dci_scores(importance: np.ndarray) -> tuple[float, float]:
+@dataclass(frozen=True, eq=False)
+class DCIScores:
+    """The disentanglement and completeness of a matrix of importances, as in `DCI`."""
+
+    disentanglement: float
+    completeness: float
+
+
+def dci_scores(importance: np.ndarray) -> DCIScores:
     """Return the disentanglement and completeness of a matrix of importances.
 
     A unit is disentangled by 1 - H, with H the entropy of its row, normalised to sum to 1, and divided by the logarithm
@@ -322,7 +333,7 @@ def dci_scores(importance: np.ndarray) -> tuple[float, float]:
 
     Returns
     -------
-    disentanglement, completeness : float
+    DCIScores
 
     Raises
     ------
@@ -334,7 +345,7 @@ def dci_scores(importance: np.ndarray) -> tuple[float, float]:
     _check_several(importance.shape[1], "factors", "disentanglement")
     if importance.min() < 0:
         raise ValueError(f"an importance is {importance.min():g}; importances are at least 0, such as absolute weights")
-    return _concentration(importance), _concentration(importance.T)
+    return DCIScores(_concentration(importance), _concentration(importance.T))
 
 
 # --- what they share -------------------------------------------------------------------------------------------------
@@ -387,13 +398,23 @@ def _bin(x: np.ndarray, bins: int) -> np.ndarray:
     return ((scipy.stats.rankdata(x) - 0.5) * bins // len(x)).astype(int)
 
 
-def _splits(z: np.ndarray, factors: np.ndarray, discrete: Sequence[bool], seed: int) -> Iterator[list[np.ndarray]]:
-    """Yield, for each factor, codes to learn from, codes held out, and the factor's values of both."""
+def _normal_scores(z: np.ndarray) -> np.ndarray:
+    """Return each unit as a normal variable in the same order: a tree sees no more, and in float32 none is lost."""
+    return scipy.stats.norm.ppf(scipy.stats.rankdata(z, axis=0) / (len(z) + 1))
+
+
+def _splits(
+    factors: np.ndarray, discrete: Sequence[bool], seed: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield, for each factor, its values, the samples to learn from and those held out."""
     check_seed(seed)
-    if len(z) < 3 * FEWEST_OF_A_VALUE:
-        raise ValueError(f"there are {len(z)} samples; give at least {3 * FEWEST_OF_A_VALUE}, a third is held out")
+    n = len(factors)
+    if n < 3 * FEWEST_OF_A_VALUE:
+        raise ValueError(f"there are {n} samples; give at least {3 * FEWEST_OF_A_VALUE}, a third is held out")
     for v, is_discrete in zip(factors.T, discrete, strict=True):
-        yield train_test_split(z, v, test_size=1 / 3, stratify=v if is_discrete else None, random_state=seed)
+        kept = v if is_discrete else None
+        train, test = train_test_split(np.arange(n), test_size=1 / 3, stratify=kept, random_state=seed)
+        yield v, train, test
 
 
 def _thresholds(v: np.ndarray) -> DecisionTreeClassifier:
@@ -409,7 +430,11 @@ def _skill(v: np.ndarray, predicted: np.ndarray, is_discrete: bool) -> float:
 
 
 def _check(z: Any, factors: Any, discrete: Sequence[bool] | None) -> tuple[np.ndarray, np.ndarray, Sequence[bool]]:
-    """Return checked codes, checked factors, and which factors are discrete: their values are then class numbers."""
+    """Return checked codes, checked factors, and which factors are discrete.
+
+    The values of a discrete factor become class numbers; a continuous one is moved and scaled to [0, 1], since trees
+    and their variances do not see small numbers.
+    """
     z, factors = check_table(z, "z", "(n, units)"), check_table(factors, "factors", "(n, n_factors)")
     if len(z) != len(factors):
         raise ValueError(f"z has {len(z)} rows and factors {len(factors)}; give the same samples to both")
@@ -430,6 +455,8 @@ def _check(z: Any, factors: Any, discrete: Sequence[bool] | None) -> tuple[np.nd
                     f"least {FEWEST_OF_A_VALUE} samples of each, or say discrete=[...] if it is continuous"
                 )
             factors[:, j] = np.unique(factors[:, j], return_inverse=True)[1]
+        else:
+            factors[:, j] = (factors[:, j] - factors[:, j].min()) / np.ptp(factors[:, j])
     return z, factors, discrete
 
 

@@ -2,14 +2,14 @@
 
 A unit is one place on the last axis of a layer's output: a neuron of a dense layer, a channel of a convolution.
 
->>> hidden = activations(autoencoder, x_test, "code")  # doctest: +SKIP
+>>> hidden = activations(autoencoder, x_test, layer="code")  # doctest: +SKIP
 >>> unit_statistics(hidden).dead.sum()  # doctest: +SKIP
 3
 """
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, overload
 
@@ -20,16 +20,17 @@ from keras import layers, ops
 
 from tfae.checks import check_inputs, check_number, check_samples, check_seed, check_shape, check_size, shape_text
 from tfae.hooks import LayerCall, find_call, recording, without_activation
+from tfae.inference import batches, check_finite, in_batches, inference, name_of
 
 # --- activations -----------------------------------------------------------------------------------------------------
 
 
 @overload
-def activations(model: Callable, x: Any, layer: None = None, batch_size: int = 256) -> dict[str, np.ndarray]: ...
+def activations(model: Callable, x: Any, *, layer: None = None, batch_size: int = 1024) -> dict[str, np.ndarray]: ...
 @overload
-def activations(model: Callable, x: Any, layer: str | keras.Layer, batch_size: int = 256) -> np.ndarray: ...
+def activations(model: Callable, x: Any, *, layer: str | keras.Layer, batch_size: int = 1024) -> np.ndarray: ...
 def activations(
-    model: Callable, x: Any, layer: str | keras.Layer | None = None, batch_size: int = 256
+    model: Callable, x: Any, *, layer: str | keras.Layer | None = None, batch_size: int = 1024
 ) -> np.ndarray | dict[str, np.ndarray]:
     """Return what one layer, or every layer, makes of `x`.
 
@@ -48,33 +49,40 @@ def activations(
     -------
     ndarray, shape (n, *output), or dict of str to ndarray
         Without `layer`: by name and in the order of the calls, each layer that calls no other and returns one tensor
-        with a row for each sample.
+        with a row for each sample. In float32 where the network computes in half precision.
 
     Raises
     ------
     ValueError
         If `x` is empty, not finite or of the wrong shape; if there is no such layer (the known names are listed), or
-        its name stands for several calls; or if it does not return one tensor with a row for each sample.
+        its name stands for several calls; if it does not return one tensor with a row for each sample; if a layer
+        returns NaN or infinity; or if the model calls more layers for some samples than for others.
     """
-    check_size(batch_size, "batch_size")
     x = check_inputs(model, x)
-    parts: dict[str, list[np.ndarray]] = {}
-    for start in range(0, len(x), batch_size):
-        batch = x[start : start + batch_size]
-        with recording() as calls:
-            _infer(model, tf.constant(batch))
-        if layer is None:
-            outputs = {name: call.output for name, call in _named(calls).items() if call.is_leaf}
-            outputs = {name: output for name, output in outputs.items() if _has_rows(output, len(batch))}
-        else:
-            outputs = {"": _output(calls, layer, len(batch))}
-        for name, output in outputs.items():
-            parts.setdefault(name, []).append(np.asarray(output))
-    answer = {name: np.concatenate(arrays) for name, arrays in parts.items()}
-    return answer if layer is None else answer[""]
+    if layer is not None:
+        outputs = in_batches(lambda batch: _array(_output(_watch(model, batch), layer, len(batch))), x, batch_size)
+        return check_finite(outputs, f"layer {getattr(layer, 'name', layer)!r}")
+
+    # Some operations are made anew at each call, with a new name: what joins the batches is the order of the calls.
+    names: list[str] = []
+    parts: list[list[np.ndarray | None]] = []
+    for batch in batches(x, batch_size):
+        leaves = {name: call.output for name, call in _named(_watch(model, batch)).items() if call.is_leaf}
+        names = names or list(leaves)
+        if len(leaves) != len(names):
+            raise ValueError(
+                f"the model calls {len(names)} layers for some samples and {len(leaves)} for others; ask for one layer"
+            )
+        parts.append([_array(output) if _has_rows(output, len(batch)) else None for output in leaves.values()])
+    answer = {}
+    for name, arrays in zip(names, zip(*parts, strict=True), strict=True):
+        rows = [array for array in arrays if array is not None]
+        if len(rows) == len(parts):
+            answer[name] = check_finite(np.concatenate(rows), f"layer {name!r}")
+    return answer
 
 
-def unit_activations(activations: np.ndarray, positions: str = "mean") -> np.ndarray:
+def unit_activations(activations: np.ndarray, *, positions: str = "mean") -> np.ndarray:
     """Return one activation for each sample and unit: of a convolution, the mean or maximum over all positions.
 
     Parameters
@@ -85,14 +93,15 @@ def unit_activations(activations: np.ndarray, positions: str = "mean") -> np.nda
 
     Returns
     -------
-    ndarray, shape (n, units)
+    ndarray of float, shape (n, units)
 
     Raises
     ------
     ValueError
         If the activations are empty or not finite, or `positions` is not known.
     """
-    return np.asarray(_over_positions(check_samples(activations, None, "activations"), positions))
+    a = check_samples(activations, None, "activations")
+    return np.asarray(_over_positions(a.astype(np.result_type(a, "float32")), positions))  # whole numbers have no mean
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,9 +114,9 @@ class UnitStatistics:
     quartiles : ndarray, shape (5, units)
         Minimum, lower quartile, median, upper quartile, maximum.
     active : ndarray, shape (units,)
-        Fraction of activations further from 0 than the threshold.
+        Share of the activations further from 0 than the threshold.
     saturated : ndarray of shape (units,), or None
-        Fraction of activations at a bound, where gradients vanish.
+        Share of the activations at a bound, where gradients vanish.
     """
 
     mean: np.ndarray
@@ -124,6 +133,7 @@ class UnitStatistics:
 
 def unit_statistics(
     activations: np.ndarray,
+    *,
     threshold: float = 0.0,
     bounds: tuple[float, float] | None = None,
     margin: float = 0.01,
@@ -140,7 +150,11 @@ def unit_statistics(
     bounds : tuple of two floats, optional
         The ends of the activation function's range: ``(0, 1)`` for a sigmoid, ``(-1, 1)`` for tanh.
     margin : float
-        An activation is at a bound when it is as near as this fraction of the range, in (0, 0.5).
+        An activation is at a bound when it is as near as this share of the range, in (0, 0.5).
+
+    Returns
+    -------
+    UnitStatistics
 
     Raises
     ------
@@ -165,7 +179,23 @@ def unit_statistics(
     )
 
 
-def class_selectivity(activations: np.ndarray, labels: Any) -> tuple[np.ndarray, np.ndarray]:
+@dataclass(frozen=True, eq=False)
+class Selectivity:
+    """How far each unit prefers one class, and which.
+
+    Attributes
+    ----------
+    index : ndarray, shape (units,)
+        In [0, 1]: 0 if all classes excite the unit alike, or none does; 1 if only one does.
+    preferred : ndarray, shape (units,)
+        The label of the class with the largest mean.
+    """
+
+    index: np.ndarray
+    preferred: np.ndarray
+
+
+def class_selectivity(activations: np.ndarray, labels: Any) -> Selectivity:
     r"""Return how far each unit prefers one class, and which [1]_.
 
     The index is :math:`(m_{max} - m_{rest}) / (m_{max} + m_{rest})`, where :math:`m_{max}` is the largest of the unit's
@@ -181,10 +211,7 @@ def class_selectivity(activations: np.ndarray, labels: Any) -> tuple[np.ndarray,
 
     Returns
     -------
-    index : ndarray, shape (units,)
-        In [0, 1]; 0 for a dead unit.
-    preferred : ndarray, shape (units,)
-        The label of the class with the largest mean.
+    Selectivity
 
     Raises
     ------
@@ -219,10 +246,10 @@ def class_selectivity(activations: np.ndarray, labels: Any) -> tuple[np.ndarray,
     largest = means.max(axis=0)
     rest = (means.sum(axis=0) - largest) / (len(classes) - 1)
     index = np.divide(largest - rest, largest + rest, out=np.zeros_like(largest), where=largest > 0)
-    return index, classes[means.argmax(axis=0)]
+    return Selectivity(index, classes[means.argmax(axis=0)])
 
 
-def top_samples(activations: np.ndarray, unit: int, k: int = 8, positions: str = "mean") -> np.ndarray:
+def top_samples(activations: np.ndarray, unit: int, *, k: int = 8, positions: str = "mean") -> np.ndarray:
     """Return which samples excite a unit most, best first, shape ``(k,)``: for images, ``x[top_samples(...)]``.
 
     Parameters
@@ -240,7 +267,7 @@ def top_samples(activations: np.ndarray, unit: int, k: int = 8, positions: str =
     ValueError
         If the activations are empty or not finite, there is no such unit, or fewer than `k` samples.
     """
-    a = unit_activations(activations, positions)
+    a = unit_activations(activations, positions=positions)
     (unit,) = _check_units(unit, a.shape[1])
     if check_size(k, "k") > len(a):
         raise ValueError(f"k is {k} and there are {len(a)} samples; k must not be larger")
@@ -254,7 +281,7 @@ CONVOLUTIONS = layers.Conv1D | layers.Conv2D | layers.Conv3D
 TRANSPOSED = layers.Conv1DTranspose | layers.Conv2DTranspose | layers.Conv3DTranspose
 
 
-def filters(layer: keras.Layer, shape: int | Sequence[int] | None = None) -> np.ndarray:
+def filters(layer: keras.Layer, *, shape: int | Sequence[int] | None = None) -> np.ndarray:
     """Return the weights that feed each unit of a layer, as images where they are.
 
     Only a *first* layer looks at pixels: its weights are the image that excites the unit most for its length. Later
@@ -298,6 +325,10 @@ def singular_values(layer: keras.Layer) -> np.ndarray:
     layer : keras.Layer
         Built, dense or convolutional. A convolution counts as the matrix ``(height · width · channels in, channels
         out)`` that one patch is multiplied with: the gains on a patch, not those on a whole image.
+
+    Returns
+    -------
+    ndarray of float64, shape (min(rows, columns),)
 
     Raises
     ------
@@ -347,7 +378,7 @@ class LayerGradient:
 
 
 def parameter_gradients(
-    model: Callable, x: Any, y: Any = None, loss: str | Callable = "mse", batch_size: int = 256
+    model: Callable, x: Any, *, y: Any = None, loss: str | Callable = "mse", batch_size: int = 256
 ) -> dict[str, LayerGradient]:
     """Return the derivative of a loss with respect to every trainable parameter, layer by layer from the input.
 
@@ -357,7 +388,8 @@ def parameter_gradients(
     Parameters
     ----------
     model : keras.Layer or callable
-        Of any form. It runs as in inference, without dropout or corruption.
+        Of any form. It runs as in inference: without dropout or corruption, and with a batch normalisation by its
+        moving averages.
     x : array, shape (n, *sample)
     y : array, shape (n, *output), optional
         Targets; the inputs if not given, as for an autoencoder. Whole numbers ``(n,)`` for a sparse cross-entropy.
@@ -378,19 +410,20 @@ def parameter_gradients(
     ------
     ValueError
         If `x` or `y` is empty or not finite, they are not as many or not of the shapes the model and the loss take;
-        if the loss is unknown; or if the loss depends on no trainable parameter.
+        if the loss is unknown, or depends on no trainable parameter; or if the model computes in float16, where small
+        derivatives round to 0.
     """
-    check_size(batch_size, "batch_size")
     x = check_inputs(model, x)
     targets = x if y is None else _targets(y, len(x))
     measure = _loss(loss)
     owners: dict[str, list[keras.Variable]] = {}
     variables: list[keras.Variable] = []
     totals: list[np.ndarray] = []
-    for start in range(0, len(x), batch_size):
-        batch, wanted = (tf.constant(part[start : start + batch_size]) for part in (x, targets))
+    for batch, wanted in batches((x, targets), batch_size):
         with tf.GradientTape() as tape, recording() as calls:
-            outputs = _infer(model, batch)
+            outputs = inference(model)(tf.constant(batch))
+            _check_differentiable(calls, outputs, len(batch))
+            outputs = ops.cast(outputs, "float32")  # the loss of bfloat16 too has all its digits
             if isinstance(loss, str) and "sparse" not in loss and outputs.shape != wanted.shape:
                 what = "the inputs are the targets and have" if y is None else "y has"
                 raise ValueError(
@@ -398,7 +431,7 @@ def parameter_gradients(
                     f"loss {loss!r} takes targets of the shape of the outputs: give such a y"
                 )
             value = ops.mean(measure(wanted, outputs)) * (len(batch) / len(x))
-        if start == 0:
+        if not totals:
             owners = _owners(calls)
             variables = [variable for own in owners.values() for variable in own]
         slopes = tape.gradient(value, [variable.value for variable in variables])
@@ -413,6 +446,18 @@ def parameter_gradients(
         layer: LayerGradient({name: next(answers) for name in _numbered([variable.name for variable in own])})
         for layer, own in owners.items()
     }
+
+
+def _check_differentiable(calls: list[LayerCall], outputs: Any, n: int) -> None:
+    """Raise if the model does not return one tensor for `n` samples, or computes too coarsely for derivatives."""
+    if not _has_rows(outputs, n):
+        raise ValueError("the model does not return one tensor with a row for each sample; give a part of it that does")
+    if any(getattr(call.layer, "compute_dtype", None) == "float16" for call in calls):
+        raise ValueError(
+            "the model computes in float16, where small derivatives round to 0. Build it once more under "
+            "keras.config.set_dtype_policy('float32'), give it these weights (copy.set_weights(model.get_weights())), "
+            "and look at the copy."
+        )
 
 
 def _owners(calls: list[LayerCall]) -> dict[str, list[keras.Variable]]:
@@ -470,7 +515,7 @@ class Atoms:
     step: np.ndarray
 
 
-def atoms(decoder: Callable, z: Any, step: float | np.ndarray | None = None, batch_size: int = 1024) -> Atoms:
+def atoms(decoder: Callable, z: Any, *, step: float | np.ndarray | None = None, batch_size: int = 1024) -> Atoms:
     """Return what each code unit adds to the reconstruction: the mean of decode(z + step · e_j) - decode(z).
 
     Of a linear decoder these are the rows of its kernel times the step, at every z. A small step gives the step times
@@ -489,21 +534,25 @@ def atoms(decoder: Callable, z: Any, step: float | np.ndarray | None = None, bat
     batch_size : int
         Codes decoded at once. Memory also holds two outputs for each code.
 
+    Returns
+    -------
+    Atoms
+
     Raises
     ------
     ValueError
-        If `z` is empty, not finite or of the wrong shape; if no unit changes and no step is given; or if the step is
-        0, not finite or not one number for each unit.
+        If `z` is empty, not finite or of the wrong shape; if no unit changes and no step is given; if the step is 0,
+        not finite or not one number for each unit; or if the decoder returns NaN or infinity.
     """
-    check_size(batch_size, "batch_size")
     z = check_inputs(decoder, z, "z")
     units = int(np.prod(z.shape[1:]))
     flat = z.reshape(len(z), units)
     steps = _steps(flat, step)
 
     def decode(codes: np.ndarray) -> np.ndarray:
-        batches = (codes[start : start + batch_size] for start in range(0, len(codes), batch_size))
-        return np.concatenate([np.asarray(_infer(decoder, tf.constant(b.reshape(-1, *z.shape[1:])))) for b in batches])
+        answer = inference(decoder)
+        outputs = in_batches(lambda batch: _array(answer(tf.constant(batch))), codes.reshape(z.shape), batch_size)
+        return check_finite(outputs, name_of(decoder))
 
     before = decode(flat)
     values, consistency = np.zeros((units, *before.shape[1:]), "float32"), np.zeros(units)
@@ -567,7 +616,7 @@ def maximise(
     *,
     start: str | np.ndarray = "noise",
     steps: int = 100,
-    rate: float = 0.1,
+    learning_rate: float = 0.1,
     l2: float = 0.0,
     tv: float = 0.0,
     positions: str = "mean",
@@ -593,10 +642,10 @@ def maximise(
         Real inputs, to compare with: an image that excites a unit far more than all of them is unlike anything the
         network was trained for.
     start : str or array
-        ``"noise"``, uniform between the bounds; ``"real"``, the sample of `x` that excites the unit most; or an input,
-        of shape ``(*sample)`` or ``(units, *sample)``.
+        ``"noise"``, uniform between the bounds; ``"real"``, the sample of `x` that excites the unit most; or inputs:
+        one for all units, ``(1, *sample)``, or one for each, ``(units, *sample)``.
     steps : int
-    rate : float
+    learning_rate : float
         Root mean square over the pixels of the first step's move, before the projection.
     l2, tv : float
         Weights of the penalties, at least 0. They are sums over pixels, in units of the activation: with ``l2=0.01`` a
@@ -612,6 +661,10 @@ def maximise(
     seed : int
         Fixes the noise.
 
+    Returns
+    -------
+    Maximised
+
     Raises
     ------
     ValueError
@@ -625,70 +678,96 @@ def maximise(
     .. [2] A. Mahendran and A. Vedaldi, "Understanding deep image representations by inverting them", arXiv:1412.0035.
     """
     check_size(steps, "steps")
-    check_number(rate, "rate", 0, open_ends=True)
+    check_number(learning_rate, "learning_rate", 0, open_ends=True)
     check_number(l2, "l2", 0)
     check_number(tv, "tv", 0)
     x = check_inputs(model, x)
-    low, high = _check_inside(x, bounds, "x")
+    bounds = _check_inside(x, bounds, "x")
     if tv > 0 and x.ndim < 3:
         raise ValueError(
             f"tv is {tv:g} and samples have shape {x.shape[1:]}: total variation needs neighbours; use tv=0"
         )
-    with recording() as calls:
-        _infer(model, tf.constant(x[:1]))
-    found = _call(calls, layer).layer
-    linear = before_activation and isinstance(found, DENSE | CONVOLUTIONS | TRANSPOSED)
-    with without_activation(found) if linear else nullcontext():
-        real = unit_activations(activations(model, x, layer), positions)
+
+    with _bare(_call(_watch(model, x[:1]), layer).layer) if before_activation else nullcontext():
+        real = unit_activations(activations(model, x, layer=layer), positions=positions)
         chosen = _check_units(units, real.shape[1])
         best = real[:, chosen].argmax(axis=0)
-        images = tf.constant(_start(start, x, best, low, high, seed))
 
-        @tf.function(autograph=False)
-        def climb(images: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            with tf.GradientTape(watch_accessed_variables=False) as tape:
-                tape.watch(images)
-                with recording() as calls:
-                    _infer(model, images)
-                excited = _over_positions(_output(calls, layer, len(chosen)), positions)
-                excited = tf.gather(excited, chosen, batch_dims=1)  # (units,): of image i, unit i
-                penalties = weights * tf.stack([tf.reduce_sum(images**2), _total_variation(images)])
-                goal = tf.reduce_sum(excited) - tf.reduce_sum(penalties)
-            slope = tape.gradient(goal, images)
-            length = tf.sqrt(tf.reduce_mean(slope**2, axis=tuple(range(1, x.ndim)), keepdims=True))
-            return excited, tf.math.divide_no_nan(slope, length)
+        def excitation(images: tf.Tensor) -> tf.Tensor:
+            """Return what unit i answers to image i, shape (units,)."""
+            answers = ops.cast(_output(_watch(model, images), layer, len(chosen)), "float32")
+            return tf.gather(_over_positions(answers, positions), chosen, batch_dims=1)
 
-        free, paid = tf.constant([0.0, 0.0]), tf.constant([l2, tv], "float32")
-        _, directions = climb(images, free)
-        flat = ~np.any(directions, axis=tuple(range(1, x.ndim)))
-        if flat.any():
-            raise ValueError(
-                f"units {chosen[flat].tolist()} have no gradient at the start, so ascent cannot begin. Leave out "
-                f"units that are dead on real inputs (unit_statistics(...).dead); begin the others at start='real'."
-            )
-        history = []
-        for step in range(steps):
-            excited, directions = climb(images, paid)
-            history.append(excited.numpy())
-            images = tf.clip_by_value(images + rate * (1 - step / steps) * directions, low, high)
-        history.append(climb(images, free)[0].numpy())
-        if not np.isfinite(history).all():
-            raise ValueError("the units or their gradients became NaN or infinite on the way; try a smaller rate")
-        return Maximised(images.numpy(), history[-1], np.stack(history), best, real[best, chosen])
+        def penalty(images: tf.Tensor) -> tf.Tensor:
+            return l2 * tf.reduce_sum(images**2) + tv * _total_variation(images)
+
+        images = tf.constant(_start(start, x, best, bounds, seed))
+        images, history = _climb(excitation, penalty, images, chosen, steps, learning_rate, bounds)
+    return Maximised(images, history[-1], history, best, real[best, chosen])
 
 
-def _start(start: str | np.ndarray, x: np.ndarray, best: np.ndarray, low: float, high: float, seed: int) -> np.ndarray:
+def _climb(
+    excitation: Callable,
+    penalty: Callable,
+    images: tf.Tensor,
+    units: np.ndarray,
+    steps: int,
+    learning_rate: float,
+    bounds: tuple[float, float],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the images at the top, and the units' excitation at the start and after each step."""
+    over_sample = tuple(range(1, len(images.shape)))
+
+    @tf.function(autograph=False)
+    def look(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+            tape.watch(images)
+            excited, paid = excitation(images), penalty(images)
+        slopes = (tape.gradient(value, images, unconnected_gradients="zero") for value in (excited, paid))
+        return excited, *slopes
+
+    excited, up, down = look(images)
+    flat = ~np.any(up, axis=over_sample)
+    if flat.any():
+        raise ValueError(
+            f"units {units[flat].tolist()} have no gradient at the start, so ascent cannot begin. Leave out units that "
+            f"are dead on real inputs (unit_statistics(...).dead); begin the others at start='real'."
+        )
+    history = [excited.numpy()]
+    for step in range(steps):
+        slope = up - down
+        length = tf.sqrt(tf.reduce_mean(slope**2, axis=over_sample, keepdims=True))
+        move = learning_rate * (1 - step / steps) * tf.math.divide_no_nan(slope, length)
+        images = tf.clip_by_value(images + move, *bounds)
+        excited, up, down = look(images)
+        history.append(excited.numpy())
+    if not np.isfinite(history).all():
+        raise ValueError("the units or their gradients became NaN or infinite on the way; try a smaller learning_rate")
+    return images.numpy(), np.stack(history)
+
+
+def _bare(layer: keras.Layer) -> AbstractContextManager[None]:
+    """Take the activation off a dense or convolutional layer inside the ``with`` block, and nothing off others."""
+    return without_activation(layer) if isinstance(layer, DENSE | CONVOLUTIONS | TRANSPOSED) else nullcontext()
+
+
+def _start(
+    start: str | np.ndarray, x: np.ndarray, best: np.ndarray, bounds: tuple[float, float], seed: int
+) -> np.ndarray:
+    """Return the images to begin with, one for each unit."""
     shape = (len(best), *x.shape[1:])
     if isinstance(start, str):
         if start not in ("noise", "real"):
             raise ValueError(f"unknown start {start!r}; the known ones are noise, real, or an array")
-        noise = np.random.default_rng(check_seed(seed)).uniform(low, high, shape)
+        noise = np.random.default_rng(check_seed(seed)).uniform(*bounds, shape)
         return (noise if start == "noise" else x[best]).astype("float32")
     images = np.asarray(start)
-    if images.shape not in (shape, shape[1:]):
-        raise ValueError(f"start has shape {images.shape}; give one input {shape[1:]}, or one for each unit {shape}")
+    if images.shape not in (shape, (1, *shape[1:])):
+        raise ValueError(
+            f"start has shape {images.shape}; give one input {(1, *shape[1:])}, or one for each unit {shape}"
+        )
     images = check_samples(np.broadcast_to(images, shape), None, "start").astype("float32")
-    _check_inside(images, (low, high), "start")
+    _check_inside(images, bounds, "start")
     return images
 
 
@@ -701,9 +780,17 @@ def _total_variation(images: tf.Tensor) -> tf.Tensor:
 # --- what all of them share ------------------------------------------------------------------------------------------
 
 
-def _infer(model: Callable, batch: Any) -> Any:
-    """Return the outputs of the model as it runs outside training."""
-    return model(batch, training=False) if isinstance(model, keras.Layer) else model(batch)
+def _watch(model: Callable, batch: Any) -> list[LayerCall]:
+    """Return the calls of the model's layers while it answers as outside training."""
+    with recording() as calls:
+        inference(model)(tf.convert_to_tensor(batch))
+    return calls
+
+
+def _array(output: Any) -> np.ndarray:
+    """Return a tensor as an array: of half precision as float32, in which differences and means keep their digits."""
+    half = keras.backend.standardize_dtype(output.dtype) in ("float16", "bfloat16")
+    return np.asarray(ops.cast(output, "float32") if half else output)
 
 
 def _numbered(names: list[str]) -> list[str]:

@@ -1,7 +1,7 @@
 """Are samples any good? Distances between distributions, a check for copies, and two more generators (chapter 11).
 
 The measures take tables of features ``(n, features)`` and never look at what made them. For images that is a layer of a
-classifier, ``tfae.features.activations(classifier, x, "features")``: distances between pixels reward blur.
+classifier, ``tfae.features.activations(classifier, x, layer="features")``: distances between pixels reward blur.
 
 >>> frechet_distance(real_features, sample_features)  # doctest: +SKIP
 >>> precision, recall = precision_recall(real_features, sample_features)  # doctest: +SKIP
@@ -195,8 +195,9 @@ def memorisation(generated: np.ndarray, train: np.ndarray, held_out: np.ndarray,
             f"the nearest {level:.3g} of {len(held_out)} held-out samples is less than one; give at least "
             f"{math.ceil(1 / level)}, or a larger level"
         )
-    nearest, distances = (part[:, 0] for part in neighbours(train, generated, 1))
-    held_out_distances = neighbours(train, held_out, 1)[1][:, 0]
+    found = neighbours(train, generated, k=1)
+    nearest, distances = found.indices[:, 0], found.distances[:, 0]
+    held_out_distances = neighbours(train, held_out, k=1).distances[:, 0]
     limit = np.quantile(held_out_distances, level)
     if limit == 0:
         count = np.sum(held_out_distances == 0)

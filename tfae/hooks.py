@@ -66,7 +66,7 @@ def recording() -> Iterator[list[LayerCall]]:
     began: list[int] = []  # len(calls) when each of the calls now running began
     here = _place()
 
-    def watch(operation: keras.Operation, run: Callable, *args: Any, **kwargs: Any) -> Any:
+    def watch(operation: keras.Operation, run: Callable, /, *args: Any, **kwargs: Any) -> Any:
         building = any(map(keras.backend.is_keras_tensor, keras.tree.flatten((args, kwargs))))
         if building or _place() != here or not _is_part_of_a_model(operation):
             return run(*args, **kwargs)

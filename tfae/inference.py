@@ -67,7 +67,14 @@ def numbers(function: Callable, x: Any, batch_size: int, name: str | None = None
     name = name or name_of(function)
 
     def checked(batch: Any) -> np.ndarray:
-        n, values = len(keras.tree.flatten(batch)[0]), np.asarray(function(batch))
+        n, answer = len(keras.tree.flatten(batch)[0]), function(batch)
+        outputs = keras.tree.flatten(answer)
+        if isinstance(answer, dict | list | tuple) and any(np.ndim(output) for output in outputs):
+            raise ValueError(
+                f"{name} returns a {type(answer).__name__} of {len(outputs)} outputs; it must return one number for "
+                f"each sample, shape ({n},). Pick one: lambda x: model(x)[0][:, 3]."
+            )
+        values = np.asarray(answer)
         if values.shape not in ((n,), (n, 1)):
             raise ValueError(
                 f"{name} returns shape {values.shape} for {n} samples; it must return one number for each, shape "

@@ -31,6 +31,21 @@ def all_layers(model: keras.Model) -> list[Any]:
     return list(model._flatten_layers())
 
 
+def aggregated(model: keras.Model, loss: Any) -> Any:
+    """Return a loss as a number that Keras adds to others: divided among the replicas of a strategy."""
+    return model._aggregate_additional_loss(loss)
+
+
+def within_fit(options: dict[str, Any]) -> bool:
+    """Whether an ``evaluate`` with these options is the validation within ``fit``."""
+    return bool(options.get("_use_cached_eval_dataset"))
+
+
+def record_input_shape(model: keras.Model, shape: Any) -> None:
+    """Note the shape of a batch where exporters look for it: Keras notes it only where it builds a model itself."""
+    model._build_shapes_dict = {"input_shape": shape}
+
+
 # --- every call of a layer -------------------------------------------------------------------------------------------
 
 _watchers: list[Callable] = []
@@ -64,7 +79,7 @@ def watching_calls(watcher: Callable) -> Iterator[None]:
                 keras.Operation.__call__ = _keras_call
 
 
-def _watched_call(operation: keras.Operation, *args: Any, **kwargs: Any) -> Any:
+def _watched_call(operation: keras.Operation, /, *args: Any, **kwargs: Any) -> Any:
     run = partial(_keras_call, operation)
     for watcher in tuple(_watchers):
         run = partial(watcher, operation, run)

@@ -5,7 +5,7 @@ number that says how far to trust it.
 """
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,9 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score, s
 from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import NearestNeighbors
 
-from tfae.checks import check_seed, check_size, check_table
+from tfae.checks import check_samples, check_seed, check_size, check_table
+from tfae.inference import check_finite, inference, name_of, sample_shape
+from tfae.models import ConditionalVariationalAutoencoder
 
 PROJECTIONS = ("pca", "tsne", "umap")
 CLUSTERINGS = ("kmeans", "gaussian_mixture", "hdbscan")
@@ -65,8 +67,8 @@ class Projection:
 def project(
     z: np.ndarray,
     method: str = "pca",
-    size: int = 2,
     *,
+    size: int = 2,
     labels: np.ndarray | None = None,
     k: int = 10,
     seed: int = 0,
@@ -88,7 +90,7 @@ def project(
         Classes, for the two accuracies.
     k : int
         How many neighbours the scores look at, fewer than half of the points. With more than 2,000 points the
-        trustworthiness is that of 2,000 drawn at random.
+        trustworthiness is that of 2,000 drawn at random, so `k` is below 1,000.
     seed : int
     **options
         Go to scikit-learn's PCA or TSNE or to umap.UMAP: ``perplexity=50``, ``min_dist=0.5``.
@@ -113,12 +115,15 @@ def project(
     """
     z = _check_codes(z)
     n, units = z.shape
+    n_scored = min(n, SCORED_POINTS)
     if method not in PROJECTIONS:
         raise ValueError(f"unknown projection {method!r}; the known ones are {', '.join(PROJECTIONS)}")
     if check_size(size, "size") > min(n, units):
         raise ValueError(f"size is {size}; {n} codes of {units} units have at most {min(n, units)} dimensions to show")
-    if 2 * check_size(k, "k") >= n:
-        raise ValueError(f"k is {k} and there are {n} codes; k neighbours must be fewer than half of the codes")
+    if 2 * check_size(k, "k") >= n_scored:
+        raise ValueError(
+            f"k is {k} and {n_scored} of the {n} codes are scored; k neighbours must be fewer than half of those"
+        )
     if (z == z[0]).all():
         raise ValueError(f"all {n} codes are equal; there is nothing to project. Has the code collapsed?")
     if labels is not None:
@@ -180,10 +185,11 @@ class Clustering:
     n_clusters : int
     scores : dict of int to float
         What the number of clusters was chosen by, for each number tried: the silhouette for k-means (larger is better),
-        the Bayesian information criterion for the Gaussian mixture (smaller is better). Empty for HDBSCAN.
+        the Bayesian information criterion for the Gaussian mixture (smaller is better). NaN where a silhouette is not
+        defined; such a number is not chosen. Empty for HDBSCAN.
     silhouette : float
         In [-1, 1], noise left out: 1 for tight clusters far apart, 0 where they touch. NaN where it is not defined:
-        with one cluster or none, or with a cluster for each code.
+        where the codes that it is measured on are in one cluster or none, or each in its own.
     noise : float
         Share of the codes that HDBSCAN leaves out; 0 for the others.
     ari, nmi : float or None
@@ -204,8 +210,8 @@ class Clustering:
 def cluster(
     z: np.ndarray,
     method: str = "kmeans",
-    n_clusters: int | None = None,
     *,
+    n_clusters: int | None = None,
     max_clusters: int = 15,
     labels: np.ndarray | None = None,
     seed: int = 0,
@@ -242,7 +248,8 @@ def cluster(
     ------
     ValueError
         If the method is unknown; if `z` is not finite codes or has fewer different ones than clusters are asked for; if
-        HDBSCAN is told the number of clusters; if the labels are not as many.
+        no number of clusters has a silhouette to be chosen by; if HDBSCAN is told the number of clusters, or looks for
+        clusters larger than all codes together; if the labels are not as many.
 
     References
     ----------
@@ -263,13 +270,20 @@ def cluster(
     if method == "hdbscan":
         if n_clusters is not None:
             raise ValueError(f"n_clusters is {n_clusters}; HDBSCAN finds the number itself. Leave it out.")
+        _check_density(len(z), options)
         found = HDBSCAN(**({"copy": True} | options)).fit_predict(z)
     else:
         results = {}
         for number in _numbers_to_try(z, method, n_clusters, max_clusters):
             results[number], scores[number] = _partition(z, method, number, seed, options)
+        known = [number for number, score in scores.items() if not np.isnan(score)]
+        if n_clusters is None and not known:
+            raise ValueError(
+                f"no number of clusters from {min(scores)} to {max(scores)} has a silhouette: almost all codes fall "
+                f"into one cluster, or each into its own. Look for codes far from all others, or give n_clusters."
+            )
         best = max if method == "kmeans" else min
-        found = results[best(scores, key=lambda number: scores[number])]
+        found = results[best(known or scores, key=lambda number: scores[number])]
     kept = found >= 0
     return Clustering(
         found,
@@ -281,6 +295,14 @@ def cluster(
         None if labels is None else float(adjusted_rand_score(labels, found)),
         None if labels is None else float(normalized_mutual_info_score(labels, found)),
     )
+
+
+def _check_density(n: int, options: dict[str, Any]) -> None:
+    """Raise if HDBSCAN looks for more codes in one place than there are."""
+    size = options.get("min_cluster_size", 5)
+    for name, fewest in (("min_cluster_size", size), ("min_samples", options.get("min_samples") or size)):
+        if fewest > n:
+            raise ValueError(f"HDBSCAN's {name} is {fewest} and there are {n} codes; give more codes, or a smaller one")
 
 
 def _numbers_to_try(z: np.ndarray, method: str, n_clusters: int | None, max_clusters: int) -> Sequence[int]:
@@ -318,7 +340,23 @@ def _silhouette(z: np.ndarray, found: np.ndarray, seed: int) -> float:
 # --- neighbours and dimension ----------------------------------------------------------------------------------------
 
 
-def neighbours(z: np.ndarray, queries: np.ndarray, k: int = 10) -> tuple[np.ndarray, np.ndarray]:
+@dataclass(frozen=True, eq=False)
+class Neighbours:
+    """The codes nearest to each query, nearest first.
+
+    Attributes
+    ----------
+    indices : ndarray of int, shape (m, k)
+        Rows of the codes that were searched.
+    distances : ndarray of float, shape (m, k)
+        Euclidean, ascending.
+    """
+
+    indices: np.ndarray
+    distances: np.ndarray
+
+
+def neighbours(z: np.ndarray, queries: np.ndarray, *, k: int = 10) -> Neighbours:
     """Return the `k` codes of `z` nearest to each query, nearest first.
 
     Parameters
@@ -331,10 +369,7 @@ def neighbours(z: np.ndarray, queries: np.ndarray, k: int = 10) -> tuple[np.ndar
 
     Returns
     -------
-    indices : ndarray of int, shape (m, k)
-        Rows of `z`.
-    distances : ndarray of float, shape (m, k)
-        Euclidean, ascending.
+    Neighbours
 
     Raises
     ------
@@ -350,10 +385,10 @@ def neighbours(z: np.ndarray, queries: np.ndarray, k: int = 10) -> tuple[np.ndar
     # The search is fast and not exact: a code may lie 1e-7 from itself. So the distances are measured once more.
     distances = np.linalg.norm(z[indices] - queries[:, np.newaxis], axis=-1)
     order = np.argsort(distances, axis=1, kind="stable")
-    return np.take_along_axis(indices, order, axis=1), np.take_along_axis(distances, order, axis=1)
+    return Neighbours(np.take_along_axis(indices, order, axis=1), np.take_along_axis(distances, order, axis=1))
 
 
-def intrinsic_dimension(z: np.ndarray, k: int = 20) -> np.ndarray:
+def intrinsic_dimension(z: np.ndarray, *, k: int = 20) -> np.ndarray:
     r"""Return the dimension of the codes around each of them: how many units they would need, locally.
 
     With :math:`T_j` the distance to the j-th neighbour, the maximum-likelihood estimate is [1]_
@@ -378,7 +413,8 @@ def intrinsic_dimension(z: np.ndarray, k: int = 20) -> np.ndarray:
     Raises
     ------
     ValueError
-        If codes occur twice (the logarithm of a zero distance), if `k` is out of range, or `z` is not finite codes.
+        If codes occur twice (the logarithm of a zero distance), if the `k` nearest are all equally far (every dimension
+        is too small for them), if `k` is out of range, or `z` is not finite codes.
 
     References
     ----------
@@ -395,9 +431,15 @@ def intrinsic_dimension(z: np.ndarray, k: int = 20) -> np.ndarray:
             f"only {different} of the {len(z)} codes are different, and equal codes have no dimension around them. "
             f"Keep one of each: np.unique(z, axis=0)."
         )
-    _, distances = neighbours(z, z, k + 1)
-    distances = distances[:, 1:]  # the first is the code itself
-    return 1 / np.mean(np.log(distances[:, -1:] / distances[:, :-1]), axis=1)
+    distances = neighbours(z, z, k=k + 1).distances[:, 1:]  # the first is the code itself
+    inverse = np.mean(np.log(distances[:, -1:] / distances[:, :-1]), axis=1)
+    lattice = int(np.sum(inverse < 1e-9))  # no more than the distances' own rounding
+    if lattice:
+        raise ValueError(
+            f"of {lattice} codes the {k} nearest others are all equally far, as on a lattice or in one-hot codes, and "
+            f"no dimension fits that. Give a larger k, or codes that vary."
+        )
+    return 1 / inverse
 
 
 # --- two codes of the same samples -----------------------------------------------------------------------------------
@@ -438,7 +480,7 @@ class Agreement:
     k: int
 
 
-def agreement(a: np.ndarray, b: np.ndarray, k: int = 10) -> Agreement:
+def agreement(a: np.ndarray, b: np.ndarray, *, k: int = 10) -> Agreement:
     r"""Compare two codes of the same samples, such as those of two trainings (chapter 11).
 
     With both codes centred and scaled to a sum of squares of 1, and :math:`s_i` the singular values of
@@ -492,14 +534,14 @@ def traverse(autoencoder: Any, z: np.ndarray, unit: int, values: Sequence[float]
     Parameters
     ----------
     autoencoder : Autoencoder or callable
-        Whatever has ``decode(z)``; or a decoder itself, a Keras model or a function of codes:
-        ``lambda z: conditional.decode(z, labels=3)``. It is called once.
+        Whatever has ``decode(z)``; or a decoder itself, a Keras model or a function of codes. It runs as outside
+        training, and is called once. Of a conditional one, choose the class: ``conditional.for_class(3)``.
     z : ndarray, shape (n, units)
     unit : int
         From 0 to ``units - 1``.
     values : sequence of float
         For instance ``np.quantile(codes[:, unit], [0.05, 0.5, 0.95])``: outside what a unit takes on data, the decoder
-        was never trained.
+        was never trained. Nor has that of a k-sparse autoencoder seen a unit raised beside k others.
 
     Returns
     -------
@@ -508,7 +550,8 @@ def traverse(autoencoder: Any, z: np.ndarray, unit: int, values: Sequence[float]
     Raises
     ------
     ValueError
-        If there is no such unit, a value or code is not finite, or the decoder does not take codes of this length.
+        If there is no such unit; if a value or code is not finite, or what is decoded is not; if the decoder does not
+        take codes of this length, does not return one sample for each, or needs a class.
     """
     z = _check_codes(z).astype("float32")
     units = z.shape[1]
@@ -522,8 +565,8 @@ def traverse(autoencoder: Any, z: np.ndarray, unit: int, values: Sequence[float]
     return _decode(autoencoder, codes)
 
 
-def interpolate(autoencoder: Any, a: np.ndarray, b: np.ndarray, steps: int = 10, kind: str = "linear") -> np.ndarray:
-    r"""Decode the way from the code `a` to the code `b`, both included.
+def interpolate(autoencoder: Any, a: np.ndarray, b: np.ndarray, kind: str = "linear", *, steps: int = 10) -> np.ndarray:
+    r"""Decode the way from each code of `a` to that of `b` in the same row, both included.
 
     The linear way is :math:`(1-t) a + t b`. The spherical way [1]_ turns from one direction to the other,
     :math:`(\sin((1-t)\omega) a + \sin(t\omega) b) / \sin \omega` with :math:`\omega` the angle between them. Between
@@ -533,35 +576,37 @@ def interpolate(autoencoder: Any, a: np.ndarray, b: np.ndarray, steps: int = 10,
     ----------
     autoencoder : Autoencoder or callable
         As in `traverse`. It is called once.
-    a, b : ndarray, shape (units,) or (n, units)
-    steps : int
-        At least 2.
+    a, b : ndarray, shape (n, units)
     kind : str
         ``"linear"`` or ``"spherical"``.
+    steps : int
+        How many codes on the way, at least 2.
 
     Returns
     -------
-    ndarray, shape (steps, ...) or (n, steps, ...)
+    ndarray, shape (n, steps, ...)
 
     Raises
     ------
     ValueError
         If `kind` is unknown, `steps` is less than 2, or the codes differ in shape or are not finite; on the spherical
-        way also if a code is 0, which has no direction, or if two are opposite, so that no way round is the shorter.
+        way also if a code is 0, which has no direction, or if two are opposite, so that no way round is the shorter;
+        and as in `traverse`.
 
     References
     ----------
     .. [1] T. White, "Sampling generative networks", arXiv:1609.04468.
     """
-    if np.shape(a) != np.shape(b):
-        raise ValueError(f"a has shape {np.shape(a)} and b has shape {np.shape(b)}; they must be equal")
+    if np.shape(a) != np.shape(b) or np.ndim(a) == 1:
+        raise ValueError(
+            f"a has shape {np.shape(a)} and b has shape {np.shape(b)}; give codes (n, units) to both, a single one as "
+            f"a[np.newaxis]"
+        )
     if kind not in INTERPOLATIONS:
         raise ValueError(f"unknown interpolation {kind!r}; the known ones are {', '.join(INTERPOLATIONS)}")
     if check_size(steps, "steps") < 2:
         raise ValueError(f"steps is {steps}; there are at least 2, the two codes themselves")
-    single = np.ndim(a) == 1
-    both = ([a], [b]) if single else (a, b)
-    start, end = (_check_codes(code, name)[:, np.newaxis] for code, name in zip(both, "ab", strict=True))
+    start, end = _check_codes(a, "a")[:, np.newaxis], _check_codes(b, "b")[:, np.newaxis]
     t = np.linspace(0, 1, steps)[:, np.newaxis]  # beside codes of shape (n, 1, units)
     if kind == "linear":
         codes = (1 - t) * start + t * end
@@ -570,8 +615,7 @@ def interpolate(autoencoder: Any, a: np.ndarray, b: np.ndarray, steps: int = 10,
         # sin(t omega) / sin(omega) is t sinc(t omega) / sinc(omega), which knows the answer at omega = 0 too.
         left, right = ((s * np.sinc(s * omega / np.pi) / np.sinc(omega / np.pi)) for s in (1 - t, t))
         codes = left * start + right * end
-    decoded = _decode(autoencoder, codes.astype("float32"))
-    return decoded[0] if single else decoded
+    return _decode(autoencoder, codes.astype("float32"))
 
 
 def _angle(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -588,14 +632,25 @@ def _angle(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def _decode(autoencoder: Any, codes: np.ndarray) -> np.ndarray:
     """Decode codes of shape (n, m, units) in one call: shape (n, m, ...)."""
-    decoder: Callable = getattr(autoencoder, "decode", autoencoder)
+    if isinstance(autoencoder, ConditionalVariationalAutoencoder):
+        raise ValueError(
+            "a conditional autoencoder decodes a code together with a class; choose it by cvae.for_class(label), an "
+            "autoencoder of that class alone, and give that"
+        )
+    decoder = getattr(autoencoder, "decode", autoencoder)
     if not callable(decoder):
         raise ValueError(
             f"{autoencoder!r} cannot decode; give an autoencoder, or a decoder that can be called with codes"
         )
     n, m, units = codes.shape
-    decoded = np.asarray(decoder(codes.reshape(n * m, units)))
-    return decoded.reshape(n, m, *decoded.shape[1:])
+    flat = check_samples(codes.reshape(n * m, units), sample_shape(decoder), "z")
+    decoded = np.asarray(inference(decoder)(flat))
+    if decoded.shape[:1] != (n * m,):
+        raise ValueError(
+            f"{name_of(autoencoder)} returns shape {decoded.shape} for {n * m} codes; it must return one sample for "
+            f"each"
+        )
+    return check_finite(decoded, name_of(autoencoder)).reshape(n, m, *decoded.shape[1:])
 
 
 # --- what is shared --------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from tfae.checks import check_number, check_seed, check_size
+from tfae.inference import sample_shape
 from tfae.replicas import draw_rows
 
 CORRUPTIONS = ("gaussian", "masking", "salt_and_pepper")
@@ -50,6 +51,7 @@ class Corrupt(keras.Layer):
     def call(self, x: Any, training: bool | None = None) -> Any:
         if not training:
             return x
+        x = ops.cast(x, self.compute_dtype)  # noise on whole numbers would be cut to them
         draw = keras.random.normal if self.kind == "gaussian" else keras.random.uniform
         noise = draw_rows(draw, ops.shape(x), dtype=x.dtype, seed=self.seed_generator)
         if self.kind == "gaussian":
@@ -127,6 +129,42 @@ class Sampling(keras.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"seed": self.seed}
+
+
+@keras.saving.register_keras_serializable("tfae")
+class OfClass(keras.Layer):
+    """A decoder of codes and classes, told one class for all codes (chapter 05).
+
+    Parameters
+    ----------
+    decoder : keras.Layer
+        Takes codes joined with a class as one-hot, ``(n, units + n_classes)``.
+    label, n_classes : int
+    """
+
+    def __init__(self, decoder: keras.Layer, label: int, n_classes: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.decoder, self.n_classes = decoder, check_size(n_classes, "n_classes")
+        self.label = check_seed(label)
+        self.built = decoder.built
+
+    @property
+    def input_shape(self) -> tuple[int | None, ...] | None:
+        """Shape of the codes, where the decoder knows what it takes."""
+        joined = sample_shape(self.decoder)
+        return (None, joined[0] - self.n_classes) if joined and joined[0] else None
+
+    def call(self, z: Any, training: bool | None = None) -> Any:
+        label = ops.one_hot(ops.full((ops.shape(z)[0],), self.label, dtype="int32"), self.n_classes, dtype=z.dtype)
+        return self.decoder(ops.concatenate([z, label], axis=-1), training=training)
+
+    def get_config(self) -> dict[str, Any]:
+        decoder = keras.saving.serialize_keras_object(self.decoder)
+        return super().get_config() | {"decoder": decoder, "label": self.label, "n_classes": self.n_classes}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "OfClass":
+        return cls(**(config | {"decoder": keras.saving.deserialize_keras_object(config["decoder"])}))
 
 
 class TransposedDense(keras.Layer):

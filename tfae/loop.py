@@ -4,6 +4,8 @@ Keras's loop runs as on one device and hands the whole batch over; every replica
 (`tfae.replicas`), and logs are those of the whole.
 """
 
+import threading
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -21,6 +23,26 @@ from tfae.replicas import Share, current_share, is_shared, numbers_of_replicas, 
 NO_SEED = 87654321  # what tf.compat.v1.get_seed says while no seed is set
 
 
+_step = threading.local()  # each replica of a step is traced by a thread of its own
+
+
+def is_evaluating() -> bool:
+    """Whether the running forward pass is that of ``evaluate``, or of the validation within ``fit``.
+
+    A model whose loss needs more than its answer, such as the noise of a variational autoencoder, asks this in ``call``.
+    """
+    return getattr(_step, "evaluating", False)
+
+
+@contextmanager
+def _evaluating() -> Iterator[None]:
+    _step.evaluating = True
+    try:
+        yield
+    finally:
+        _step.evaluating = False
+
+
 class Trainer(keras.Model):
     """A Keras model that trains to the same weights on one device, several replicas and several workers.
 
@@ -36,15 +58,19 @@ class Trainer(keras.Model):
         with tf.GradientTape() as tape:
             y_pred = self(x, training=True)
             loss = self._part_of_loss(x, y, y_pred, sample_weight, training=True)
-            loss = self.optimizer.scale_loss(loss)
+            loss = loss if self.optimizer is None else self.optimizer.scale_loss(loss)
         weights = self.trainable_weights
-        gradients = self._summed_before_clipping(tape.gradient(loss, weights))
-        self.optimizer.apply_gradients(zip(gradients, weights, strict=True))
+        if weights:
+            gradients = self._summed_before_clipping(tape.gradient(loss, weights))
+            self.optimizer.apply_gradients(zip(gradients, weights, strict=True))
+        else:
+            warnings.warn("The model does not have any trainable weights.", stacklevel=2)  # Keras's own words
         return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
 
     def test_step(self, data: Any) -> dict[str, Any]:
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        y_pred = self(x, training=False)
+        with _evaluating():
+            y_pred = self(x, training=False)
         self._part_of_loss(x, y, y_pred, sample_weight, training=False)
         return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
 
@@ -89,7 +115,8 @@ class Trainer(keras.Model):
                 return super().fit(x, y, *args, **kwargs)
         arrays = tuple(_as_tensor(part) for part in (x, y) if part is not None)
         self._symbolic_build(data_batch=tuple(part[:1] for part in arrays))
-        self.optimizer.build(self.trainable_variables)
+        if self.optimizer is not None:
+            self.optimizer.build(self.trainable_variables)
         self.make_train_function()  # a new one only after `compile`
         usual: Any = self.train_function
         if self._program is None or self._program[0] is not usual:

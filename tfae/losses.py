@@ -1,15 +1,23 @@
 """Likelihoods and divergences in nats, each with its sums said (chapters 02, 04 and 05).
 
 Every function takes and returns Keras tensors, so it can stand in a loss, a metric or a notebook cell. Likelihoods are
-summed over the features of a sample and returned for each sample; nothing here is averaged over the batch.
+summed over the features of a sample and returned for each sample; nothing here is averaged over the batch. Half
+precision becomes float32 before it is summed.
 """
 
 import math
 from typing import Any
 
+import keras
 from keras import ops
 
 EPSILON = 1e-7  # as Keras clips probabilities: log 0 is infinite
+
+
+def at_least_float32(values: Any) -> Any:
+    """Return `values` in float32 where they are whole numbers or half precision, in which 1 - 1e-7 is 1."""
+    dtype = keras.backend.standardize_dtype(values.dtype)
+    return values if dtype in ("float32", "float64") else ops.cast(values, "float32")
 
 
 def bernoulli_log_likelihood(x: Any, probability: Any) -> Any:
@@ -26,7 +34,7 @@ def bernoulli_log_likelihood(x: Any, probability: Any) -> Any:
     tensor, shape (n,)
         Nats per sample, the sum over all features.
     """
-    probability = ops.clip(probability, EPSILON, 1 - EPSILON)
+    x, probability = at_least_float32(x), ops.clip(at_least_float32(probability), EPSILON, 1 - EPSILON)
     return _sum_features(x * ops.log(probability) + (1 - x) * ops.log(1 - probability))
 
 
@@ -44,6 +52,7 @@ def gaussian_log_likelihood(x: Any, mean: Any, scale: float = 1.0) -> Any:
     tensor, shape (n,)
         Nats per sample, the sum over all features.
     """
+    x, mean = at_least_float32(x), at_least_float32(mean)
     return _sum_features(-0.5 * ops.square((x - mean) / scale) - math.log(scale) - 0.5 * math.log(2 * math.pi))
 
 
@@ -63,6 +72,7 @@ def gaussian_kl(mean: Any, log_variance: Any) -> Any:
     ----------
     .. [1] D. P. Kingma and M. Welling, "Auto-encoding variational Bayes", arXiv:1312.6114, appendix B.
     """
+    mean, log_variance = at_least_float32(mean), at_least_float32(log_variance)
     return 0.5 * (ops.square(mean) + ops.exp(log_variance) - 1 - log_variance)
 
 
@@ -81,7 +91,7 @@ def bernoulli_kl(rho: float, rho_hat: Any) -> Any:
     tensor
         Of the shape of `rho_hat`.
     """
-    rho_hat = ops.clip(rho_hat, EPSILON, 1 - EPSILON)
+    rho_hat = ops.clip(at_least_float32(rho_hat), EPSILON, 1 - EPSILON)
     return rho * (math.log(rho) - ops.log(rho_hat)) + (1 - rho) * (math.log(1 - rho) - ops.log(1 - rho_hat))
 
 

@@ -1,8 +1,10 @@
-"""Autoencoders: two Keras models joined at a code, and what each constraint adds (chapters 01 to 05).
+"""Autoencoders: what each constraint adds to the plain one, and builders of both parts (chapters 01 to 05).
 
 >>> autoencoder = dense_autoencoder((28, 28, 1), code_size=32, seed=0)
 >>> autoencoder.compile("adam", "mse")
 >>> history = autoencoder.fit(x_train, epochs=10)  # doctest: +SKIP
+
+All models have their names here, the plain `Autoencoder` and the variational ones too.
 """
 
 import itertools
@@ -15,156 +17,31 @@ import numpy as np
 import tensorflow as tf
 from keras import layers, ops
 
-from tfae.checks import (
-    Shape,
-    check_number,
-    check_samples,
-    check_seed,
-    check_shape,
-    check_size,
-    check_unit_range,
-    compatible,
-    shape_text,
-)
-from tfae.layers import Corrupt, Sampling, TopK, TransposedDense
-from tfae.loop import Trainer
-from tfae.losses import bernoulli_kl, bernoulli_log_likelihood, gaussian_kl, gaussian_log_likelihood
+from tfae.autoencoder import Autoencoder
+from tfae.checks import check_number, check_seed, check_shape, check_size
+from tfae.inference import sample_shape
+from tfae.layers import Corrupt, TopK, TransposedDense
+from tfae.losses import at_least_float32, bernoulli_kl
 from tfae.replicas import mean_over_replicas
+from tfae.variational import ConditionalVariationalAutoencoder, VariationalAutoencoder
 
-
-@keras.saving.register_keras_serializable("tfae")
-class Autoencoder(Trainer):
-    """A decoder after an encoder, trained to return its input.
-
-    It is an ordinary Keras model: ``compile``, ``fit``, ``evaluate``, callbacks and ``save`` are Keras's own. Only the
-    target is different: where no `y` is given, it is the input.
-
-    Parameters
-    ----------
-    encoder : keras.Layer
-        Maps inputs ``(n, *input_shape)`` to codes ``(n, *code_shape)``. Any layer or model: functional, Sequential
-        (built or not), nested or subclassed.
-    decoder : keras.Layer
-        Maps codes back to ``(n, *input_shape)``.
-
-    Raises
-    ------
-    ValueError
-        If a part is not a Keras layer; if the decoder returns another shape than the encoder takes; and, before any
-        training step, if the data given to ``fit`` or ``evaluate`` are empty, of the wrong shape, not finite, or
-        outside [0, 1] while the loss is a binary cross-entropy.
-
-    Notes
-    -----
-    Chapter 01 introduces the model, chapter 02 what it minimises, chapter 03 how it is trained.
-    """
-
-    def __init__(self, encoder: keras.Layer, decoder: keras.Layer, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        for name, part in (("encoder", encoder), ("decoder", decoder)):
-            if not isinstance(part, keras.Layer):
-                raise ValueError(f"the {name} must be a Keras layer or model, not {type(part).__name__}: {part!r}")
-        self.encoder = encoder
-        self.decoder = decoder
-        self.built = encoder.built and decoder.built  # else Keras builds all of it at the first call
-
-    def call(self, x: Any, training: bool | None = None) -> Any:
-        reconstruction = self.decoder(self.code(x, training=training), training=training)
-        if not compatible(reconstruction.shape[1:], x.shape[1:]):
-            raise ValueError(
-                f"the decoder returns samples of shape {shape_text(reconstruction.shape[1:])} for inputs of shape "
-                f"{shape_text(x.shape[1:])}; the two must be equal. For images and Dense layers, begin the "
-                f"encoder with Flatten() and end the decoder with Dense({math.prod(d or 1 for d in x.shape[1:])}) and "
-                f"Reshape({shape_text(x.shape[1:])})."
-            )
-        return reconstruction
-
-    def code(self, x: Any, training: bool | None = None) -> Any:
-        """Return the tensor of codes that the decoder gets for the tensor `x`."""
-        return self.encoder(x, training=training)
-
-    def penalty(self, x: Any, training: bool | None = None) -> Any:
-        """Return what is added to the loss of the batch `x`: here nothing, in the variants their constraint."""
-        return None
-
-    def compute_loss(
-        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
-    ) -> Any:
-        loss = super().compute_loss(x, x if y is None else y, y_pred, sample_weight, training)
-        penalty = self.penalty(x, training=training)
-        return loss if penalty is None else loss + self._aggregate_additional_loss(penalty)  # shared among replicas
-
-    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
-        return super().compute_metrics(x, x if y is None else y, y_pred, sample_weight)
-
-    # Keras's fit and evaluate, after one look at the data.
-
-    def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
-        self._check_targets(x, y)
-        validation = kwargs.get("validation_data")
-        if validation is not None:
-            self._check_targets(*(validation[:2] if isinstance(validation, tuple) else (validation, None)))
-        return super().fit(x, y, *args, **kwargs)
-
-    def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
-        self._check_targets(x, y)
-        return super().evaluate(x, y, *args, **kwargs)
-
-    def encode(self, x: Any, batch_size: int = 1024) -> np.ndarray:
-        """Return the codes of `x`, shape ``(n, *code_shape)``, computed `batch_size` samples at a time."""
-        return _in_batches(self.code, check_samples(x, self._sample_shape()), batch_size)
-
-    def decode(self, z: Any, batch_size: int = 1024) -> np.ndarray:
-        """Return the decoder's outputs for the codes `z`, shape ``(n, *input_shape)``."""
-        return _in_batches(self.decoder, check_samples(z, _input_shape(self.decoder), "z"), batch_size)
-
-    def reconstruct(self, x: Any, batch_size: int = 1024) -> np.ndarray:
-        """Return what the model makes of `x`, in the same shape."""
-        return _in_batches(self, self._samples(x), batch_size)
-
-    def reconstruction_error(self, x: Any, batch_size: int = 1024) -> np.ndarray:
-        """Return the squared error of each sample, averaged over its features as in Keras's ``mse``; shape ``(n,)``.
-
-        Multiply by the number of features for the squared distance. Memory is bounded by `batch_size`, not by `x`.
-        """
-
-        def error(batch: Any) -> Any:
-            reconstruction = self(batch)
-            squares = ops.square(reconstruction - keras.tree.flatten(batch)[0])
-            return ops.mean(squares, axis=tuple(range(1, len(reconstruction.shape))))
-
-        return _in_batches(error, self._samples(x), batch_size)
-
-    def get_config(self) -> dict[str, Any]:
-        serialize = keras.saving.serialize_keras_object
-        return super().get_config() | {"encoder": serialize(self.encoder), "decoder": serialize(self.decoder)}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "Autoencoder":
-        deserialize = keras.saving.deserialize_keras_object
-        parts = {name: deserialize(config[name]) for name in ("encoder", "decoder") if name in config}
-        return cls(**(config | parts))
-
-    def _sample_shape(self) -> Shape | None:
-        """Shape of one sample: from the encoder, else from the first data this model saw, else unknown yet."""
-        seen = (self.get_build_config() or {}).get("input_shape")
-        return _input_shape(self.encoder) or (tuple(seen[1:]) if seen else None)
-
-    def _samples(self, x: Any) -> Any:
-        """Return what the model is called with, checked."""
-        return check_samples(x, self._sample_shape())
-
-    def _check_targets(self, x: Any, y: Any) -> None:
-        if not _is_array(x):
-            return  # a tf.data.Dataset or a generator is read batch by batch, and Keras checks its shapes
-        x = check_samples(x, self._sample_shape())
-        if y is not None and np.shape(y) != x.shape:
-            raise ValueError(
-                f"y has shape {np.shape(y)} and x has shape {x.shape}. The target of an autoencoder has the shape of "
-                f"its input: call fit(x), or fit(x, clean_x)."
-            )
-        if _is_cross_entropy(getattr(self, "loss", None)):
-            check_unit_range(x if y is None else np.asarray(y))
+__all__ = [
+    "Autoencoder",
+    "ConditionalVariationalAutoencoder",
+    "ContractiveAutoencoder",
+    "DenoisingAutoencoder",
+    "KSparseAutoencoder",
+    "SparseAutoencoder",
+    "TiedAutoencoder",
+    "VariationalAutoencoder",
+    "conv_autoencoder",
+    "conv_decoder",
+    "conv_encoder",
+    "dense_autoencoder",
+    "dense_decoder",
+    "dense_encoder",
+    "linear_autoencoder",
+]
 
 
 # --- variants --------------------------------------------------------------------------------------------------------
@@ -225,7 +102,7 @@ class TiedAutoencoder(Autoencoder):
     """
 
     def __init__(self, encoder: keras.Sequential, output_activation: str | Callable = "sigmoid", **kwargs: Any) -> None:
-        shape = _input_shape(encoder)
+        shape = sample_shape(encoder)
         if not isinstance(encoder, keras.Sequential) or shape is None:
             raise ValueError(f"a tied encoder must be a built keras.Sequential, not {encoder!r}; see dense_encoder")
         dense = [layer for layer in encoder.layers if not isinstance(layer, layers.Flatten)]
@@ -254,7 +131,7 @@ class KSparseAutoencoder(Autoencoder):
     Raises
     ------
     ValueError
-        If `k` is not a whole number of at least 1, or, at the first call, larger than the code.
+        If `k` is not a whole number of at least 1, or larger than the code.
 
     References
     ----------
@@ -264,10 +141,17 @@ class KSparseAutoencoder(Autoencoder):
     def __init__(self, encoder: keras.Layer, decoder: keras.Layer, k: int, **kwargs: Any) -> None:
         super().__init__(encoder, decoder, **kwargs)
         self.top_k = TopK(k)
-        self.built = False  # the first call compares k with the code
+        units = getattr(encoder, "output_shape", None)
+        if units:
+            self.top_k.build(units)  # compares k with the code; otherwise the first call does
+        self.built = self.built and self.top_k.built
 
     def code(self, x: Any, training: bool | None = None) -> Any:
         return self.top_k(super().code(x, training=training))
+
+    def constrained(self, z: Any) -> Any:
+        """Return the nearest codes to `z` of `k` active units; what is such a code stays, negative units too."""
+        return z * ops.cast(self.top_k(ops.abs(z)) > 0, z.dtype)
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"k": self.top_k.k}
@@ -297,7 +181,7 @@ class SparseAutoencoder(Autoencoder):
     ------
     ValueError
         If `penalty` is not known, `weight` is negative or `rho` is outside (0, 1); and, under ``"kl"``, when ``fit``
-        or ``evaluate`` gets arrays whose first codes leave [0, 1].
+        or ``evaluate`` gets samples of which the first have codes outside [0, 1].
 
     Notes
     -----
@@ -324,20 +208,21 @@ class SparseAutoencoder(Autoencoder):
         self.weight = check_number(weight, "weight", 0)
         self.rho = check_number(rho, "rho", 0, 1, open_ends=True)
 
-    def penalty(self, x: Any, training: bool | None = None) -> Any:
+    def code_and_penalty(self, x: Any, training: bool | None = None) -> tuple[Any, Any]:
         z = self.code(x, training=training)
+        activations = at_least_float32(z)
         if self.penalty_name == "l1":
             units = tuple(range(1, len(z.shape)))
-            return self.weight * ops.mean(ops.sum(ops.abs(z), axis=units))
-        rho_hat = ops.mean(z, axis=tuple(range(len(z.shape) - 1)))  # (units,)
-        return self.weight * ops.sum(bernoulli_kl(self.rho, mean_over_replicas(rho_hat)))
+            return z, self.weight * ops.mean(ops.sum(ops.abs(activations), axis=units))
+        rho_hat = ops.mean(activations, axis=tuple(range(len(z.shape) - 1)))  # (units,)
+        return z, self.weight * ops.sum(bernoulli_kl(self.rho, mean_over_replicas(rho_hat)))
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"penalty": self.penalty_name, "weight": self.weight, "rho": self.rho}
 
-    def _check_targets(self, x: Any, y: Any) -> None:
-        super()._check_targets(x, y)
-        if self.penalty_name == "kl" and _is_array(x):
+    def _check_batch(self, x: Any, y: Any) -> None:
+        super()._check_batch(x, y)
+        if self.penalty_name == "kl":
             z = self.encode(x[:32])
             if z.min() < 0 or z.max() > 1:
                 raise ValueError(
@@ -356,7 +241,7 @@ class ContractiveAutoencoder(Autoencoder):
     Parameters
     ----------
     encoder, decoder
-        As in `Autoencoder`; the code is flat, ``(n, units)``.
+        As in `Autoencoder`.
     weight : float
         At least 0.
 
@@ -364,6 +249,11 @@ class ContractiveAutoencoder(Autoencoder):
     ------
     ValueError
         If `weight` is negative.
+
+    Notes
+    -----
+    The Jacobian is that of each sample by itself. Batch normalisation in the encoder ties the samples of a training
+    batch together: the derivative is then that of the codes' sum over the batch.
 
     References
     ----------
@@ -375,351 +265,17 @@ class ContractiveAutoencoder(Autoencoder):
         super().__init__(encoder, decoder, **kwargs)
         self.weight = check_number(weight, "weight", 0)
 
-    def penalty(self, x: Any, training: bool | None = None) -> Any:
-        x = ops.convert_to_tensor(x, dtype=self.compute_dtype)
+    def code_and_penalty(self, x: Any, training: bool | None = None) -> tuple[Any, Any]:
+        x = ops.cast(x, self.compute_dtype)
         with tf.GradientTape() as tape:
             tape.watch(x)
             z = self.code(x, training=training)
-        jacobian = tape.batch_jacobian(z, x)  # (n, units, *sample)
+        jacobian = at_least_float32(tape.batch_jacobian(z, x))  # (n, units, *sample)
         squares = ops.sum(ops.square(jacobian), axis=tuple(range(1, len(jacobian.shape))))
-        return self.weight * ops.mean(squares)
+        return z, self.weight * ops.mean(squares)
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"weight": self.weight}
-
-
-@keras.saving.register_keras_serializable("tfae")
-class VariationalAutoencoder(Autoencoder):
-    r"""An autoencoder whose code is a distribution (chapter 05) [1]_.
-
-    It maximises the evidence lower bound, in nats per sample,
-
-    .. math:: E_{q(z|x)}[\log p(x|z)] - \beta \, KL(q(z|x) \| N(0, 1)),
-
-    with both terms summed over features and code units and averaged over the batch: beta is the beta of the formula.
-    The loss is the negative bound, so ``compile`` gets none. ``fit`` logs ``log_likelihood`` and ``kl`` beside it.
-
-    Parameters
-    ----------
-    encoder : keras.Layer
-        Maps samples to ``(n, 2 k)`` numbers: the k means of the code, then the k logarithms of its variances.
-    decoder : keras.Layer
-        Maps codes ``(n, k)`` to the shape of the samples: probabilities of ink for the Bernoulli likelihood (end it
-        with a sigmoid), means for the Gaussian one.
-    beta : float
-        Weight of the divergence, at least 0. `tfae.training.BetaAnnealing` raises it from 0 during training.
-    likelihood : str
-        ``"bernoulli"``, for samples in [0, 1], or ``"gaussian"``.
-    scale : float
-        Standard deviation of the Gaussian likelihood, above 0.
-    free_bits : float
-        Nats of divergence that each unit may spend on each sample without paying, at least 0 [2]_.
-    importance_samples : int
-        With more than one, train on the importance-weighted bound of that many samples [3]_, which is tighter and knows
-        neither `beta` nor `free_bits`.
-    seed : int, optional
-        Fixes the noise of the code in training.
-
-    Raises
-    ------
-    ValueError
-        If an option is unknown or out of range, if the encoder's output cannot be halved, and before
-        training if ``compile`` got a loss or ``fit`` gets samples outside [0, 1] under the Bernoulli likelihood.
-
-    References
-    ----------
-    .. [1] D. P. Kingma and M. Welling, "Auto-encoding variational Bayes", arXiv:1312.6114.
-    .. [2] D. P. Kingma et al., "Improving variational inference with inverse autoregressive flow", arXiv:1606.04934.
-    .. [3] Y. Burda, R. Grosse and R. Salakhutdinov, "Importance weighted autoencoders", arXiv:1509.00519.
-    """
-
-    def __init__(
-        self,
-        encoder: keras.Layer,
-        decoder: keras.Layer,
-        beta: float = 1.0,
-        likelihood: str = "bernoulli",
-        scale: float = 1.0,
-        free_bits: float = 0.0,
-        importance_samples: int = 1,
-        seed: int | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(encoder, decoder, **kwargs)
-        if likelihood not in ("bernoulli", "gaussian"):
-            raise ValueError(f"unknown likelihood {likelihood!r}; the known ones are bernoulli, gaussian")
-        self.likelihood = likelihood
-        self.scale = check_number(scale, "scale", 0, open_ends=True)
-        self.free_bits = check_number(free_bits, "free_bits", 0)
-        self.importance_samples = check_size(importance_samples, "importance_samples")
-        if self.importance_samples > 1 and (beta != 1 or free_bits != 0):
-            raise ValueError(
-                f"importance_samples is {importance_samples} with beta={beta} and free_bits={free_bits}; the "
-                f"importance-weighted bound knows neither. Leave beta at 1 and free_bits at 0, or take one sample."
-            )
-        self.beta = keras.Variable(check_number(beta, "beta", 0), trainable=False, name="beta")
-        self.sampling = Sampling(seed)
-        self.trackers = [keras.metrics.Mean(name) for name in ("log_likelihood", "kl")]
-
-    # The two distributions.
-
-    def posterior(self, x: Any, training: bool | None = None) -> tuple[Any, Any]:
-        """Return the tensors of means and log-variances of q(z|x), each ``(n, k)``."""
-        both = self.encoder(x, training=training)
-        if both.shape[-1] % 2:
-            raise ValueError(
-                f"the encoder returns {both.shape[-1]} numbers per sample; it must return an even number, the means of "
-                f"the code and then the logarithms of its variances"
-            )
-        mean, log_variance = ops.split(both, 2, axis=-1)
-        return mean, log_variance
-
-    def log_conditional(self, x: Any, z: Any, training: bool | None = None) -> Any:
-        """Return log p(x|z) in nats, shape ``(n,)``, for tensors of samples and codes."""
-        decoded = self.decoder(z, training=training)
-        if self.likelihood == "bernoulli":
-            return bernoulli_log_likelihood(x, decoded)
-        return gaussian_log_likelihood(x, decoded, self.scale)
-
-    def code(self, x: Any, training: bool | None = None) -> Any:
-        """Return the mean of q(z|x): the code that `encode` and `reconstruct` use."""
-        return self.posterior(x, training=training)[0]
-
-    # Training.
-
-    def compute_loss(
-        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
-    ) -> Any:
-        x = keras.tree.map_structure(lambda part: ops.convert_to_tensor(part, dtype=self.compute_dtype), x)
-        mean, log_variance = self.posterior(x, training=training)
-        kl = gaussian_kl(mean, log_variance)  # (n, k)
-        if self.importance_samples == 1:
-            log_likelihood = self.log_conditional(x, self.sampling(mean, log_variance), training=training)
-            paid = ops.sum(ops.maximum(kl, self.free_bits), axis=-1)
-            bound = log_likelihood - self.beta * paid
-        else:
-            log_likelihood, bound = self._importance_weighted(x, mean, log_variance, training)
-        for tracker, values in zip(self.trackers, (log_likelihood, ops.sum(kl, axis=-1)), strict=True):
-            tracker.update_state(values)
-        return self._aggregate_additional_loss(-ops.mean(bound))
-
-    def _importance_weighted(self, x: Any, mean: Any, log_variance: Any, training: bool) -> tuple[Any, Any]:
-        likelihoods, log_weights = [], []
-        for _ in range(self.importance_samples):
-            z = self.sampling(mean, log_variance)
-            likelihoods.append(self.log_conditional(x, z, training=training))
-            log_weights.append(likelihoods[-1] + _log_prior_over_posterior(z, mean, log_variance))
-        bound = ops.logsumexp(ops.stack(log_weights), axis=0) - math.log(self.importance_samples)
-        return ops.mean(ops.stack(likelihoods), axis=0), bound
-
-    # Answers.
-
-    def encode_distribution(self, x: Any, batch_size: int = 1024) -> tuple[np.ndarray, np.ndarray]:
-        """Return the means and log-variances of q(z|x), each ``(n, k)``."""
-        both = _in_batches(self.encoder, check_samples(x, self._sample_shape()), batch_size)
-        mean, log_variance = np.split(both, 2, axis=-1)
-        return mean, log_variance
-
-    def sample(self, n: int, seed: int | None = None) -> np.ndarray:
-        """Return `n` decoded draws from the prior: means of p(x|z), not noisy pixels."""
-        return self.decode(self._prior(n, seed))
-
-    def _prior(self, n: int, seed: int | None) -> np.ndarray:
-        """Return `n` draws of as many standard normal numbers as the decoder takes."""
-        shape = _input_shape(self.decoder)
-        if shape is None:
-            raise ValueError("the decoder has not seen a code yet, so its size is unknown; fit or encode first")
-        rng = np.random.default_rng(None if seed is None else check_seed(seed))
-        return rng.normal(size=(check_size(n, "n"), *(size or 1 for size in shape))).astype("float32")
-
-    def elbo(self, x: Any, n_samples: int = 1, seed: int = 0, batch_size: int = 256) -> np.ndarray:
-        """Return the evidence lower bound of each sample at beta = 1, in nats, shape ``(n,)``.
-
-        The divergence is exact; the expected log-likelihood is the mean over `n_samples` codes.
-        """
-
-        def reduce(log_likelihoods: Any, _: Any) -> Any:
-            return ops.mean(log_likelihoods, axis=0)
-
-        def divergence(batch: Any) -> Any:
-            return ops.sum(gaussian_kl(*self.posterior(batch)), axis=-1)
-
-        x = self._samples(x)
-        expected = self._over_samples(x, n_samples, seed, batch_size, reduce)
-        return expected - _in_batches(divergence, x, batch_size)
-
-    def log_likelihood(self, x: Any, n_samples: int = 100, seed: int = 0, batch_size: int = 256) -> np.ndarray:
-        """Return the importance-weighted bound on log p(x) of each sample, in nats, shape ``(n,)`` [3]_.
-
-        It rises towards log p(x) with `n_samples`; with one sample its mean is the `elbo`'s.
-        """
-
-        def reduce(_: Any, log_weights: Any) -> Any:
-            return ops.logsumexp(log_weights, axis=0) - math.log(n_samples)
-
-        return self._over_samples(self._samples(x), n_samples, seed, batch_size, reduce)
-
-    def _over_samples(self, x: Any, n_samples: int, seed: int, batch_size: int, reduce: Callable) -> np.ndarray:
-        """Draw codes for each sample and reduce log p(x|z) and log p(x|z) p(z) / q(z|x), both (n_samples, n)."""
-        check_size(n_samples, "n_samples")
-        check_seed(seed)
-        chunk = max(1, 8192 // batch_size)  # codes decoded at once: bounds the memory whatever n_samples is
-        starts = itertools.count()
-        specification = keras.tree.map_structure(
-            lambda part: tf.TensorSpec((None, *part.shape[1:]), self.compute_dtype), x
-        )
-        number = tf.TensorSpec((), tf.int32)  # one graph for all counts: traced once for each model
-        terms = self._terms.get_concrete_function(specification, number, tf.TensorSpec((2,), tf.int32))
-
-        def reduced(batch: Any) -> Any:
-            batch = keras.tree.map_structure(lambda part: tf.convert_to_tensor(part, self.compute_dtype), batch)
-            counts = [min(chunk, n_samples - done) for done in range(0, n_samples, chunk)]
-            parts = [terms(batch, tf.constant(count), tf.constant([seed, next(starts)])) for count in counts]
-            return reduce(*(ops.concatenate(part) for part in zip(*parts, strict=True)))
-
-        return _in_batches(reduced, x, batch_size)
-
-    @tf.function(autograph=False)
-    def _terms(self, batch: Any, count: Any, seed: Any) -> tuple[Any, Any]:
-        mean, log_variance = self.posterior(batch, training=False)  # (b, k)
-        epsilon = tf.random.stateless_normal((count, tf.shape(mean)[0], mean.shape[1]), seed)
-        z = mean + ops.exp(0.5 * log_variance) * epsilon  # (count, b, k)
-        tiled = keras.tree.map_structure(lambda part: tf.tile(part, [count] + [1] * (len(part.shape) - 1)), batch)
-        log_likelihood = self.log_conditional(tiled, tf.reshape(z, (-1, mean.shape[1])), training=False)
-        log_likelihood = tf.reshape(log_likelihood, (count, -1))  # (count, b)
-        return log_likelihood, log_likelihood + _log_prior_over_posterior(z, mean, log_variance)
-
-    def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {
-            "beta": float(self.beta.numpy()),
-            "likelihood": self.likelihood,
-            "scale": self.scale,
-            "free_bits": self.free_bits,
-            "importance_samples": self.importance_samples,
-            "seed": self.sampling.seed,
-        }
-
-    def _check_targets(self, x: Any, y: Any) -> None:
-        super()._check_targets(x, y)
-        if getattr(self, "loss", None) is not None:
-            raise ValueError(f"the loss is {self.loss!r}; this model has its own, the negative bound: compile without")
-        if self.likelihood == "bernoulli" and _is_array(x):
-            check_unit_range(np.asarray(x))
-
-
-@keras.saving.register_keras_serializable("tfae")
-class ConditionalVariationalAutoencoder(VariationalAutoencoder):
-    r"""A variational autoencoder whose decoder is told the class, so that a class can be asked for (chapter 05) [1]_.
-
-    It maximises :math:`E_{q(z|x)}[\log p(x|z, y)] - \beta \, KL(q(z|x) \| N(0, 1))`, a lower bound on
-    :math:`\log p(x|y)`. What the class says need not stand in the code, which is left to say the rest: the style.
-
-    ``fit(x, labels)`` takes integer labels where other autoencoders take targets, and ``validation_data`` is
-    ``(x, labels)``. A direct call, and ``predict``, take the pair ``(x, labels)``; the methods take ``labels=``.
-
-    Parameters
-    ----------
-    encoder : keras.Layer
-        As in `VariationalAutoencoder`. It sees the sample alone, so that unlabelled samples can be encoded.
-    decoder : keras.Layer
-        Maps ``(n, k + n_classes)`` numbers, the code and then the class as one-hot, to the shape of the samples.
-    n_classes : int
-        Labels are whole numbers from 0 to ``n_classes - 1``.
-    **options
-        As in `VariationalAutoencoder`.
-
-    Raises
-    ------
-    ValueError
-        If labels are missing, not whole numbers, out of range or not as many as the samples; and as in
-        `VariationalAutoencoder`.
-
-    References
-    ----------
-    .. [1] K. Sohn, H. Lee and X. Yan, "Learning structured output representation using deep conditional generative
-       models", NeurIPS 2015.
-    """
-
-    def __init__(self, encoder: keras.Layer, decoder: keras.Layer, n_classes: int, **options: Any) -> None:
-        super().__init__(encoder, decoder, **options)
-        self.n_classes = check_size(n_classes, "n_classes")
-
-    # The pair (x, labels) takes the place of x.
-
-    def posterior(self, x: Any, training: bool | None = None) -> tuple[Any, Any]:
-        return super().posterior(x[0] if isinstance(x, tuple | list) else x, training)
-
-    def log_conditional(self, x: Any, z: Any, training: bool | None = None) -> Any:
-        return super().log_conditional(x[0], self._join(z, x[1]), training)
-
-    def call(self, x: Any, training: bool | None = None) -> Any:
-        return self.decoder(self._join(self.code(x, training=training), x[1]), training=training)
-
-    def train_step(self, data: Any) -> dict[str, Any]:
-        return super().train_step(_paired(data))
-
-    def test_step(self, data: Any) -> dict[str, Any]:
-        return super().test_step(_paired(data))
-
-    def _join(self, z: Any, labels: Any) -> Any:
-        return ops.concatenate([z, ops.one_hot(ops.cast(labels, "int32"), self.n_classes, dtype=z.dtype)], axis=-1)
-
-    # Answers.
-
-    def decode(self, z: Any, batch_size: int = 1024, labels: Any = None) -> np.ndarray:
-        shape = _input_shape(self.decoder)
-        size = shape[0] - self.n_classes if shape and shape[0] else None
-        z = check_samples(z, (size,), "z")
-        joined = np.asarray(self._join(ops.convert_to_tensor(z, self.compute_dtype), self._labels(labels, len(z))))
-        return super().decode(joined, batch_size)
-
-    def reconstruct(self, x: Any, batch_size: int = 1024, labels: Any = None) -> np.ndarray:
-        return super().reconstruct((x, labels), batch_size)
-
-    def reconstruction_error(self, x: Any, batch_size: int = 1024, labels: Any = None) -> np.ndarray:
-        return super().reconstruction_error((x, labels), batch_size)
-
-    def sample(self, n: int, seed: int | None = None, labels: Any = None) -> np.ndarray:
-        """Return `n` decoded draws from the prior; `labels` is one class for all of them, or one for each."""
-        return self.decode(self._prior(n, seed)[:, : -self.n_classes], labels=labels)
-
-    def elbo(self, x: Any, n_samples: int = 1, seed: int = 0, batch_size: int = 256, labels: Any = None) -> np.ndarray:
-        return super().elbo((x, labels), n_samples, seed, batch_size)
-
-    def log_likelihood(
-        self, x: Any, n_samples: int = 100, seed: int = 0, batch_size: int = 256, labels: Any = None
-    ) -> np.ndarray:
-        return super().log_likelihood((x, labels), n_samples, seed, batch_size)
-
-    def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {"n_classes": self.n_classes}
-
-    def _sample_shape(self) -> Shape | None:
-        return _input_shape(self.encoder)
-
-    def _samples(self, x: Any) -> Any:
-        samples = check_samples(x[0], self._sample_shape())
-        return samples, self._labels(x[1], len(samples))
-
-    def _labels(self, labels: Any, n: int) -> np.ndarray:
-        accepted = f"give one whole number from 0 to {self.n_classes - 1} for each of the {n} samples"
-        if labels is None:
-            raise ValueError(f"labels are missing: {accepted}, fit(x, labels) or labels=...")
-        labels = np.asarray(labels)
-        if labels.ndim == 0:
-            labels = np.full(n, labels)
-        if labels.shape != (n,) or labels.dtype.kind not in "iu":
-            raise ValueError(f"labels have shape {labels.shape} and dtype {labels.dtype}; {accepted}")
-        if labels.min() < 0 or labels.max() >= self.n_classes:
-            raise ValueError(f"labels go from {labels.min()} to {labels.max()}; {accepted}")
-        return labels.astype("int32")
-
-    def _check_targets(self, x: Any, y: Any) -> None:
-        super()._check_targets(x, None)
-        if _is_array(x):
-            pair = self._samples((x, y))
-            if not self.built:
-                self(tuple(part[:1] for part in pair))  # Keras cannot build it from x alone
 
 
 # --- builders --------------------------------------------------------------------------------------------------------
@@ -967,47 +523,3 @@ def _activation(activation: str | Callable) -> Callable:
         known = sorted(name for name in dir(keras.activations) if name.islower() and not name.startswith("_"))
         known = [name for name in known if name not in ("get", "serialize", "deserialize")]
         raise ValueError(f"unknown activation {activation!r}; the known ones are {', '.join(known)}") from error
-
-
-# --- small things the models share -----------------------------------------------------------------------------------
-
-
-def _log_prior_over_posterior(z: Any, mean: Any, log_variance: Any) -> Any:
-    """Return log p(z) - log q(z|x), summed over the units; the factors of 2 pi cancel."""
-    squares = ops.square(z) - ops.square(z - mean) * ops.exp(-log_variance)
-    return -0.5 * ops.sum(squares - log_variance, axis=-1)
-
-
-def _paired(data: Any) -> tuple:
-    """Make (x, labels) the input of a training or test step."""
-    x, labels, weight = keras.utils.unpack_x_y_sample_weight(data)
-    if labels is None:
-        raise ValueError("labels are missing: give fit(x, labels), or a dataset of pairs (x, labels)")
-    return (x, labels), None, weight
-
-
-def _is_cross_entropy(loss: Any) -> bool:
-    if isinstance(loss, str):
-        loss = keras.losses.get(loss)
-    return loss is keras.losses.binary_crossentropy or isinstance(loss, keras.losses.BinaryCrossentropy)
-
-
-def _is_array(x: Any) -> bool:
-    return hasattr(x, "shape")
-
-
-def _input_shape(part: keras.Layer) -> Shape | None:
-    """Shape of one sample that `part` takes, or None where Keras cannot know it yet."""
-    shape = getattr(part, "input_shape", None)
-    return tuple(shape[1:]) if isinstance(shape, tuple) and shape and not isinstance(shape[0], tuple) else None
-
-
-def _in_batches(function: Callable, x: Any, batch_size: int) -> np.ndarray:
-    """Apply `function` to `batch_size` rows at a time of an array, or of each array of a tuple."""
-    check_size(batch_size, "batch_size")
-
-    def rows(start: int) -> Any:
-        return keras.tree.map_structure(lambda part: part[start : start + batch_size], x)
-
-    n = len(keras.tree.flatten(x)[0])
-    return np.concatenate([np.asarray(function(rows(start))) for start in range(0, n, batch_size)])

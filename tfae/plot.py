@@ -4,16 +4,29 @@ A figure that ends a notebook cell is shown; in a script, use ``figure.savefig("
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from scipy.optimize import isotonic_regression
+
+from tfae.checks import check_number, check_size
 
 # Okabe and Ito's palette: distinct for readers with any colour vision, and in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D1F", "#7F7F7F", "#6A3D9A")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
+GREY = "#6B6B6B"
+DASHES = ("--", ":", "-.", (0, (8, 3)))  # of baselines, which are all grey
+
+MOST_LABELS = 5  # at the ends of curves; more go into a legend
+LABEL_GAP = 14  # points from one label to the next
+LABEL_SHIFT = 16  # points that a label may stand above or below the end of its curve
 
 STYLE: dict[str, Any] = {
     "figure.dpi": 90,
@@ -31,7 +44,7 @@ STYLE: dict[str, Any] = {
 }
 
 
-def images(x: np.ndarray, titles: Sequence[Any] | None = None, *, columns: int = 10, scale: float = 0.9) -> Figure:
+def images(x: np.ndarray, *, titles: Sequence[Any] | None = None, columns: int = 10, scale: float = 0.9) -> Figure:
     """Show images in a grid.
 
     Parameters
@@ -41,18 +54,24 @@ def images(x: np.ndarray, titles: Sequence[Any] | None = None, *, columns: int =
     titles : sequence, optional
         One short title for each image.
     columns : int
+        At most so many images in a row.
     scale : float
         Width of one image in inches.
+
+    Returns
+    -------
+    Figure
 
     Raises
     ------
     ValueError
-        If `x` does not have the shape of images, or the titles are not as many.
+        If `x` does not have the shape of images, the titles are not as many, or `columns` or `scale` is out of range.
     """
     x = _as_images(x)
     if titles is not None and len(titles) != len(x):
         raise ValueError(f"there are {len(titles)} titles for {len(x)} images; give one each")
-    columns = min(columns, len(x))
+    check_number(scale, "scale", 0, open_ends=True)
+    columns = min(check_size(columns, "columns"), len(x))
     rows = -(-len(x) // columns)
     height = scale + (0.25 if titles is not None else 0)
     with plt.rc_context(STYLE):
@@ -76,11 +95,17 @@ def image_rows(rows: Mapping[str, np.ndarray], *, scale: float = 0.9) -> Figure:
     scale : float
         Width of one image in inches.
 
+    Returns
+    -------
+    Figure
+
     Raises
     ------
     ValueError
-        If there is no row, or a row does not have the shape of images or as many of them as the first.
+        If there is no row, a row does not have the shape of images or as many of them as the first, or `scale` is not
+        above 0.
     """
+    check_number(scale, "scale", 0, open_ends=True)
     if not rows:
         raise ValueError("rows is empty; give at least one named row of images")
     checked = {name: _as_images(x) for name, x in rows.items()}
@@ -108,8 +133,12 @@ def curves(
     title: str = "",
     log_x: bool = False,
     log_y: bool = False,
+    dashed: Sequence[str] = (),
 ) -> Figure:
     """Draw named curves over the same `x`, with a marker at each point.
+
+    The names stand at the ends of the curves if they are few and the ends far enough apart, or else in a legend; a
+    single curve has none.
 
     Parameters
     ----------
@@ -119,31 +148,61 @@ def curves(
         the largest.
     xlabel, ylabel, title : str
     log_x, log_y : bool
+    dashed : sequence of str
+        Names of the curves that others are compared with: drawn in grey, dashed and without markers.
+
+    Returns
+    -------
+    Figure
 
     Raises
     ------
     ValueError
-        If there is no curve, or one is not as long as `x`.
+        If there is no curve, one is not a sequence as long as `x`, or `dashed` names none of them.
     """
-    if not ys:
-        raise ValueError("ys is empty; give at least one named curve")
+    x, several = _checked_curves(x, ys)
+    for name in dashed:
+        if name not in several:
+            raise ValueError(f"dashed names {name!r}, which is no curve; the curves are {', '.join(several)}")
+    colours, markers, dashes = cycle(COLOURS), cycle(MARKERS), cycle(DASHES)
     with plt.rc_context(STYLE):
         figure, ax = plt.subplots(figsize=(8, 3.6))
-        for (name, values), colour, marker in zip(ys.items(), _cycle(COLOURS), _cycle(MARKERS), strict=False):
-            y = np.asarray(values, dtype=float)
-            if len(y) != len(x):
-                raise ValueError(f"curve {name!r} has {len(y)} points and x has {len(x)}; they must be as many")
+        lines = []
+        for name, y in several.items():
+            if name in dashed:
+                style = {"color": GREY, "linestyle": next(dashes), "linewidth": 1.5, "zorder": 1.5}
+            else:
+                style = {"color": next(colours), "marker": next(markers), "markersize": 5 if len(x) < 40 else 0}
             if y.ndim == 2:
-                ax.fill_between(x, y.min(axis=1), y.max(axis=1), color=colour, alpha=0.2, linewidth=0)
+                ax.fill_between(x, y.min(axis=1), y.max(axis=1), color=style["color"], alpha=0.2, linewidth=0)
                 y = y.mean(axis=1)
-            ax.plot(x, y, color=colour, marker=marker, markersize=5 if len(x) < 40 else 0, label=name)
+            lines += ax.plot(x, y, label=name, **style)
         ax.set(xlabel=xlabel, ylabel=ylabel, title=title)
         _log(ax, log_x, log_y)
         if log_x and len(x) < 12:
-            ax.set_xticks(list(x), [f"{value:g}" for value in x])
-            ax.xaxis.set_minor_locator(plt.NullLocator())
-        _legend_beside(ax)
+            ax.set_xticks(list(x), [_plain(value) for value in x])
+        if len(lines) > 1 and not _label_ends(ax, lines):
+            _legend_beside(ax)
     return _done(figure)
+
+
+def _checked_curves(x: Any, ys: Mapping[str, Any]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Return `x` and the curves as arrays, if each of them has a value, or repeats of it, for each `x`."""
+    if not ys:
+        raise ValueError("ys is empty; give at least one named curve")
+    x = np.asarray(x, dtype=float)
+    if x.ndim != 1 or len(x) == 0:
+        raise ValueError(f"x has shape {x.shape}; give a sequence of numbers, at least one")
+    checked = {name: np.asarray(y, dtype=float) for name, y in ys.items()}
+    for name, y in checked.items():
+        if y.ndim not in (1, 2) or y.size == 0:
+            raise ValueError(
+                f"curve {name!r} has shape {y.shape}; give one value for each x, ({len(x)},), or ({len(x)}, repeats). "
+                f"A constant is [value] * {len(x)}."
+            )
+        if len(y) != len(x):
+            raise ValueError(f"curve {name!r} has {len(y)} points and x has {len(x)}; they must be as many")
+    return x, checked
 
 
 def histories(
@@ -158,15 +217,21 @@ def histories(
     metric, ylabel, title : str
     log_y : bool
 
+    Returns
+    -------
+    Figure
+
     Raises
     ------
     ValueError
-        If a run does not hold `metric`.
+        If there is no run, or one does not hold `metric`.
     """
+    if not runs:
+        raise ValueError("runs is empty; give at least one named run")
     with plt.rc_context(STYLE):
         figure, ax = plt.subplots(figsize=(8, 3.6))
         dashed = False
-        for (name, run), colour in zip(runs.items(), _cycle(COLOURS), strict=False):
+        for (name, run), colour in zip(runs.items(), cycle(COLOURS), strict=False):
             logs = getattr(run, "history", run)
             if metric not in logs:
                 raise ValueError(f"run {name!r} holds no {metric!r}; it holds {', '.join(logs) or 'nothing'}")
@@ -176,11 +241,12 @@ def histories(
                 ax.plot(np.arange(1, len(held_out) + 1), held_out, color=colour, linestyle="--")
                 dashed = True
         if dashed:
-            ax.plot([], [], color="#555555", linestyle="--", label="held out")
+            ax.plot([], [], color=GREY, linestyle="--", label="held out")
         ax.set(xlabel="epoch", ylabel=ylabel, title=title)
         ax.xaxis.get_major_locator().set_params(integer=True)
         _log(ax, False, log_y)
-        _legend_beside(ax)
+        if dashed or len(runs) > 1:
+            _legend_beside(ax)
     return _done(figure)
 
 
@@ -199,14 +265,19 @@ def code_scatter(
     ----------
     z : ndarray, shape (n, 2)
     labels : ndarray of int, shape (n,)
+        Of classes, or of clusters: then -1 is noise, drawn in grey.
     names : sequence of str, optional
-        Name of each label, drawn at the middle of its points.
+        Name of each label from 0, drawn at the middle of its points.
     xlabel, ylabel, title : str
+
+    Returns
+    -------
+    Figure
 
     Raises
     ------
     ValueError
-        If `z` is not two-dimensional codes, or the labels are not as many.
+        If `z` is not two-dimensional codes, the labels are not as many, or one of them has no name.
     """
     z, labels = np.asarray(z), np.asarray(labels)
     if z.ndim != 2 or z.shape[1] != 2 or labels.shape != (len(z),):
@@ -215,9 +286,13 @@ def code_scatter(
         )
     with plt.rc_context(STYLE):
         figure, ax = plt.subplots(figsize=(6.4, 5))
-        for i, label in enumerate(np.unique(labels)):
+        noise = labels == -1 if labels.dtype.kind in "if" else np.zeros(len(z), bool)
+        if noise.any():
+            ax.scatter(*z[noise].T, s=10, color="#B0B0B0", linewidths=0, label="noise")
+            _legend_beside(ax)
+        for i, label in enumerate(np.unique(labels[~noise])):
             rows = labels == label
-            name = names[int(label)] if names is not None else str(label)
+            name = str(label) if names is None else _name_of_label(label, names)
             colour = COLOURS[i % 10]
             ax.scatter(*z[rows].T, s=14, marker=MARKERS[i % 10], color=colour, alpha=0.7, linewidths=0)
             # The class's name at its middle, so that no reader depends on colour alone.
@@ -227,16 +302,23 @@ def code_scatter(
     return _done(figure)
 
 
+def _name_of_label(label: Any, names: Sequence[str]) -> str:
+    if not isinstance(label, int | np.integer) or not 0 <= label < len(names):
+        raise ValueError(f"label {label} has no name; {len(names)} names stand for the labels 0 to {len(names) - 1}")
+    return names[int(label)]
+
+
 def heatmaps(
-    x: np.ndarray, maps: Mapping[str, np.ndarray], *, signed: bool = True, label: str = "", scale: float = 2.2
+    image: np.ndarray, maps: Mapping[str, np.ndarray], *, signed: bool = True, label: str = "", scale: float = 2.2
 ) -> Figure:
     """Show an image and, beside it, maps of one value for each of its pixels.
 
     Parameters
     ----------
-    x : ndarray, shape (height, width) or (height, width, channels)
+    image : ndarray, shape (height, width) or (height, width, channels)
     maps : mapping of str to ndarray
-        Each of the shape of `x`; channels are summed. All share one scale, so that they can be compared.
+        Each of the shape of the image, or of its height and width alone; channels are summed. All share one scale, so
+        that they can be compared.
     signed : bool
         Whether zero is the middle of the colours (blue below, red above) or their end.
     label : str
@@ -244,17 +326,26 @@ def heatmaps(
     scale : float
         Width of one picture in inches.
 
+    Returns
+    -------
+    Figure
+
     Raises
     ------
     ValueError
-        If there is no map, or one does not have the shape of the image.
+        If there is no map, or one does not have the shape of the image or is not finite.
     """
-    image = _as_images(np.asarray(x)[np.newaxis])[0]
+    given = np.shape(image)
+    image = _as_images(np.asarray(image)[np.newaxis])[0]
     flat = {}
     for name, values in maps.items():
         values = np.asarray(values, dtype=float)
-        if values.shape[:2] != image.shape[:2]:
-            raise ValueError(f"map {name!r} has shape {values.shape} and the image {np.shape(x)}; they must agree")
+        if values.ndim not in (2, 3) or values.shape[:2] != image.shape[:2]:
+            raise ValueError(
+                f"map {name!r} has shape {values.shape} and the image {given}; give one value for each pixel, "
+                f"{image.shape[:2]}, or one for each channel too. Of a batch of maps, take one: values[0]."
+            )
+        _check_drawn(values, f"map {name!r}")
         flat[name] = values.sum(axis=-1) if values.ndim == 3 else values
     if not flat:
         raise ValueError("maps is empty; give at least one named map")
@@ -276,8 +367,8 @@ def heatmaps(
 
 def maps(
     values: np.ndarray,
-    titles: Sequence[Any] | None = None,
     *,
+    titles: Sequence[Any] | None = None,
     columns: int = 10,
     shared: bool = False,
     label: str = "",
@@ -298,10 +389,15 @@ def maps(
     scale : float
         Width of one map in inches.
 
+    Returns
+    -------
+    Figure
+
     Raises
     ------
     ValueError
-        If `values` does not have the shape of maps, or the titles are not as many.
+        If `values` does not have the shape of maps or is not finite, the titles are not as many, or `columns` or
+        `scale` is out of range.
     """
     values = np.asarray(values, dtype=float)
     values = values[..., 0] if values.ndim == 4 and values.shape[-1] == 1 else values
@@ -309,10 +405,12 @@ def maps(
         raise ValueError(f"maps must have shape (n, height, width) or (n, height, width, 1); got {values.shape}")
     if titles is not None and len(titles) != len(values):
         raise ValueError(f"there are {len(titles)} titles for {len(values)} maps; give one each")
+    _check_drawn(values, "values")
+    check_number(scale, "scale", 0, open_ends=True)
     limits = np.abs(values).max(axis=(1, 2))
     if shared:
         limits = np.full_like(limits, limits.max())
-    columns = min(columns, len(values))
+    columns = min(check_size(columns, "columns"), len(values))
     rows = -(-len(values) // columns)
     height = scale + (0.25 if titles is not None else 0)
     with plt.rc_context(STYLE):
@@ -335,9 +433,16 @@ def _as_images(x: np.ndarray) -> np.ndarray:
     x = np.asarray(x)
     if x.ndim == 4 and x.shape[-1] == 1:
         x = x[..., 0]
-    if len(x) == 0 or not (x.ndim == 3 or (x.ndim == 4 and x.shape[-1] in (3, 4))):
+    if x.size == 0 or not (x.ndim == 3 or (x.ndim == 4 and x.shape[-1] in (3, 4))):
         raise ValueError(f"images must have shape (n, height, width) or (n, height, width, channels); got {x.shape}")
     return np.clip(x, 0, 1)
+
+
+def _check_drawn(values: np.ndarray, name: str) -> None:
+    """Raise if a map holds NaN or infinity, which leaves holes and takes the scale from all others."""
+    bad = int(np.sum(~np.isfinite(values)))
+    if bad:
+        raise ValueError(f"{name} holds NaN or infinity: {bad} of {values.size} values; remove or replace them")
 
 
 def _legend_beside(ax: Axes) -> None:
@@ -345,15 +450,53 @@ def _legend_beside(ax: Axes) -> None:
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
+def _label_ends(ax: Axes, lines: Sequence[Line2D]) -> bool:
+    """Write the name of each curve beside its end, if they are few and none needs to stand far from it."""
+    x = np.asarray(lines[0].get_xdata())
+    ends = np.array([np.asarray(line.get_ydata())[x.argmax()] for line in lines])
+    drawable = np.isfinite(ends) & ((ends > 0) | (ax.get_yscale() == "linear"))
+    if len(lines) > MOST_LABELS or not drawable.all():
+        return False
+    points = ax.transData.transform(np.column_stack([np.full(len(ends), x.max()), ends]))[:, 1] / ax.figure.dpi * 72
+    order, apart = np.argsort(points, kind="stable"), LABEL_GAP * np.arange(len(lines))
+    # The places nearest to the ends, in the mean square, of which each is at least a gap above the one before.
+    shifts = np.empty(len(lines))
+    shifts[order] = isotonic_regression(points[order] - apart).x + apart - points[order]
+    if np.abs(shifts).max() > LABEL_SHIFT:
+        return False
+    for line, end, shift in zip(lines, ends, shifts, strict=True):
+        ax.annotate(
+            str(line.get_label()), (1, end), xycoords=ax.get_yaxis_transform(), xytext=(4, shift),
+            textcoords="offset points", va="center", color=line.get_color(), annotation_clip=False,
+        )  # fmt: skip
+    return True
+
+
 def _log(ax: Axes, log_x: bool, log_y: bool) -> None:
+    """Make axes logarithmic, with ticks that read as numbers: 0.02, 0.05, 0.1."""
     if log_x:
         ax.set_xscale("log")
+        _plain_ticks(ax.xaxis)
     if log_y:
         ax.set_yscale("log")
+        _plain_ticks(ax.yaxis)
 
 
-def _cycle(values: Sequence[str]) -> Sequence[str]:
-    return tuple(values) * 10
+def _plain_ticks(axis: Axis) -> None:
+    low, high = axis.get_view_interval()
+    if low < 1e-4 or high >= 1e6:
+        return  # powers of ten are easier to read than so many zeros
+    decades = np.log10(high / low)
+    if decades < 0.9:
+        axis.set_major_locator(MaxNLocator(5))
+    else:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 2.5 else (1,)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: _plain(value)))
+    axis.set_minor_locator(NullLocator())
+
+
+def _plain(value: float) -> str:
+    return f"{value:,.6g}"
 
 
 def _done(figure: Figure) -> Figure:

@@ -300,7 +300,7 @@ def read(
     steps = math.ceil(samples / batch_size)
     if run is not None:
         seed = run.seed
-        run._data = {"samples": samples, "batch_size": batch_size, "pool": pool, "seed": seed}
+        epoch = run.reads(samples=samples, batch_size=batch_size, pool=pool)
     seed = None if seed is None else check_seed(seed)
 
     def batches_of(epoch: Any) -> tf.data.Dataset:
@@ -324,7 +324,7 @@ def read(
     if run is None:
         epochs = tf.data.Dataset.random(seed, rerandomize_each_iteration=True).take(1)
     else:
-        epochs = tf.data.Dataset.range(1).map(lambda _: run._epoch.read_value())
+        epochs = tf.data.Dataset.range(1).map(lambda _: epoch.read_value())
     dataset = epochs.flat_map(batches_of).map(_decoder(manifest), num_parallel_calls=tf.data.AUTOTUNE)
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps)).prefetch(tf.data.AUTOTUNE)
     options = tf.data.Options()

@@ -4,11 +4,14 @@ Training itself stays Keras: ``model.compile(...)``, ``model.fit(...)``. What is
 for any Keras model, and one experiment built on it.
 """
 
+import hashlib
 import json
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +24,10 @@ from sklearn.model_selection import KFold
 from tfae.checks import check_samples, check_seed, check_size
 from tfae.distribute import is_chief
 from tfae.files import written_whole
-from tfae.internals import start_at_epoch, strategy_of
+from tfae.internals import all_layers, start_at_epoch, strategy_of
 from tfae.models import Autoencoder
 from tfae.replicas import numbers_of_replicas
+from tfae.variational import VariationalAutoencoder
 
 # --- when to stop ----------------------------------------------------------------------------------------------------
 
@@ -62,9 +66,11 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
 
     Parameters
     ----------
+    monitor, min_delta
+        As in ``keras.callbacks.EarlyStopping``.
     patience : int
-        Epochs without an improvement of `min_delta` before training stops.
-    monitor, min_delta, restore_best_weights, **options
+        Epochs without an improvement of `min_delta` before training stops; with 0 the first such epoch ends it.
+    restore_best_weights, **options
         As in ``keras.callbacks.EarlyStopping``.
 
     Raises
@@ -75,16 +81,19 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
 
     def __init__(
         self,
-        patience: int = 5,
         monitor: str = "val_loss",
         min_delta: float = 0.0,
+        patience: int = 5,
+        *,
         restore_best_weights: bool = True,
         **options: Any,
     ) -> None:
+        if isinstance(patience, bool) or not isinstance(patience, int | np.integer) or patience < 0:
+            raise ValueError(f"patience is {patience!r}; it must be a whole number of at least 0")
         super().__init__(
             monitor=monitor,
-            patience=check_size(patience, "patience"),
             min_delta=min_delta,
+            patience=patience,
             restore_best_weights=restore_best_weights,
             **options,
         )
@@ -112,6 +121,11 @@ class BetaAnnealing(keras.callbacks.Callback):
     epochs : int
         The full value is reached at the beginning of this epoch, counted from 0.
 
+    Raises
+    ------
+    ValueError
+        Before training, if the model has no beta, or is trained on an importance-weighted bound, which knows none.
+
     References
     ----------
     .. [1] S. R. Bowman et al., "Generating sentences from a continuous space", arXiv:1511.06349.
@@ -122,13 +136,17 @@ class BetaAnnealing(keras.callbacks.Callback):
         self.epochs = check_size(epochs, "epochs")
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        self._full = float(self.model.beta.numpy())
+        if not isinstance(self.model, VariationalAutoencoder):
+            raise ValueError(
+                f"a {type(self.model).__name__} has no beta; BetaAnnealing is for a models.VariationalAutoencoder"
+            )
+        self.model.anneal(0.0)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        self.model.beta.assign(self._full * min(1.0, epoch / self.epochs))
+        self.model.anneal(min(1.0, epoch / self.epochs))
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
-        self.model.beta.assign(self._full)
+        self.model.anneal(1.0)
 
 
 # --- seeing how far it is --------------------------------------------------------------------------------------------
@@ -217,8 +235,8 @@ class Resume(keras.callbacks.Callback):
     Raises
     ------
     ValueError
-        Before training, if the checkpoint is of another model or was made from other data, batch size or seed, or if
-        the workers do not find the same one.
+        Before training, if the checkpoint is of another model, loss or optimiser, or was made from other samples, batch
+        size or seed: the message says in what it differs. Also if the workers do not find the same checkpoint.
     OSError
         If the checkpoint cannot be read or written.
 
@@ -233,24 +251,65 @@ class Resume(keras.callbacks.Callback):
     >>> model.fit(batches, epochs=10, shuffle=False, callbacks=[run])  # doctest: +SKIP
     """
 
-    def __init__(self, path: str | Path, seed: int = 0) -> None:
+    def __init__(self, path: str | Path, *, seed: int = 0) -> None:
         super().__init__()
         self.path, self.seed = Path(path), check_seed(seed)
         self.history: dict[str, list[float]] = {}
         self._epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
         self._data: dict[str, Any] = {}
 
-    def batches(self, x: np.ndarray, y: np.ndarray | None = None, batch_size: int = 32) -> tf.data.Dataset:
-        """Return `x`, or pairs of `x` and `y`, in batches whose order depends on the seed and the epoch alone."""
+    def reads(self, **data: Any) -> tf.Variable:
+        """Say what the run reads, and get the number of its epoch: all that the order of the samples may depend on.
+
+        Parameters
+        ----------
+        **data
+            Whatever another run's checkpoint could differ in: number of samples, batch size, a digest.
+
+        Returns
+        -------
+        tf.Variable
+            To be read within a ``tf.data`` pipeline.
+        """
+        self._data = {**data, "seed": self.seed}
+        return self._epoch
+
+    def batches(self, x: Any, y: Any = None, sample_weight: Any = None, *, batch_size: int = 32) -> tf.data.Dataset:
+        """Return the samples in batches whose order depends on the seed and the epoch alone.
+
+        Parameters
+        ----------
+        x : array, shape (n, *sample)
+        y : array, shape (n, ...), optional
+            Targets or labels.
+        sample_weight : array, shape (n,), optional
+            Without `y` the target is `x`.
+        batch_size : int
+
+        Returns
+        -------
+        tf.data.Dataset
+            Of batches of `x`, of ``(x, y)`` or of ``(x, y, sample_weight)``.
+
+        Raises
+        ------
+        ValueError
+            If `x` is empty or not finite, or the others are not as many.
+        """
         x = check_samples(x, None)
-        if y is not None and len(y) != len(x):
-            raise ValueError(f"x holds {len(x)} samples and y holds {len(y)}; they must be as many")
+        if sample_weight is not None and y is None:
+            y = x
+        parts = {"x": x, "y": y, "sample_weight": sample_weight}
+        given = {name: np.asarray(part) for name, part in parts.items() if part is not None}
+        for name, part in given.items():
+            if len(part) != len(x):
+                raise ValueError(f"x holds {len(x)} samples and {name} holds {len(part)}; they must be as many")
         n, batch_size = len(x), check_size(batch_size, "batch_size")
-        self._data = {"samples": n, "batch_size": batch_size, "seed": self.seed}
-        arrays = (tf.constant(x),) if y is None else (tf.constant(x), tf.constant(y))
+        arrays = tuple(map(tf.constant, given.values()))
+        epoch = self.reads(samples=n, batch_size=batch_size, digest=_digest(*given.values()))
 
         def shuffled(_: Any) -> tf.data.Dataset:
-            seed = tf.stack([tf.constant(self.seed, tf.int64), self._epoch.read_value()])
+            seed = tf.stack([tf.constant(self.seed, tf.int64), epoch.read_value()])
             order = tf.random.experimental.stateless_shuffle(tf.range(n), seed)
             return tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
 
@@ -266,6 +325,7 @@ class Resume(keras.callbacks.Callback):
         if not self._data:
             raise ValueError("give fit the samples as Resume.batches(x, y, batch_size), so that their order can resume")
         self.history = {}
+        self._plan = {"data": self._data} | _describe(self.model)
         done = self._restore() if self.path.exists() else 0
         start_at_epoch(self.model, done or None)
         epochs = numbers_of_replicas(done, strategy_of(self.model))
@@ -281,7 +341,12 @@ class Resume(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         for name, value in (logs or {}).items():
             self.history.setdefault(name, []).append(float(value))
-        about = {"epochs": epoch + 1, "history": self.history, "data": self._data}
+        about = {
+            "epochs": epoch + 1,
+            "history": self.history,
+            "plan": self._plan,
+            "learning rate": _learning_rate(self.model),
+        }
         arrays = {f"v{i:04d}": variable.numpy() for i, variable in enumerate(self._state())}
         if is_chief():  # the others have helped to read what is summed over the workers
             with written_whole(self.path) as temporary, open(temporary, "wb") as file:
@@ -300,23 +365,202 @@ class Resume(keras.callbacks.Callback):
         try:
             with np.load(self.path, allow_pickle=False) as archive:
                 about = json.loads(str(archive["about"]))
+                about["plan"].keys()
                 arrays = [archive[key] for key in sorted(archive.files) if key != "about"]
         except Exception as error:
             raise OSError(
                 f"{self.path} is not a checkpoint that can be read: {error}. Delete it to start over."
             ) from error
         state = self._state()
+        for what, now in self._plan.items():
+            before = about["plan"].get(what)
+            if before != now and not (what == "learning rate" and now == about["learning rate"]):
+                raise ValueError(
+                    f"{self.path} holds a run with another {what}: {_difference(before, now)}. Delete it, or give this "
+                    f"run its own file."
+                )
         if [array.shape for array in arrays] != [tuple(variable.shape) for variable in state]:
             raise ValueError(f"{self.path} holds a run of another model. Delete it, or give this run its own file.")
-        if about["data"] != self._data:
-            raise ValueError(
-                f"{self.path} holds a run on {about['data']}, this one has {self._data}. Delete it, or give this run "
-                f"its own file."
-            )
         for variable, array in zip(state, arrays, strict=True):
             variable.assign(array)
+        self._plan = about["plan"]
         self.history = about["history"]
         return about["epochs"]
+
+
+def _digest(*arrays: np.ndarray) -> str:
+    """Return a few letters that other arrays would not have."""
+    found = hashlib.blake2b(digest_size=8)
+    for array in arrays:
+        found.update(f"{array.dtype} {array.shape}".encode())
+        found.update(np.ascontiguousarray(array).data)
+    return found.hexdigest()
+
+
+def _describe(model: keras.Model) -> dict[str, Any]:
+    """Return what a run depends on besides its data, as JSON will give it back; names and seeds play no part."""
+    losses = [part for part in keras.tree.flatten(getattr(model, "loss", None)) if part is not None]
+    losses = [keras.losses.get(part) if isinstance(part, str) else part for part in losses]
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)  # within one that scales losses
+    description = {
+        "model": [[type(layer).__name__, _settings(layer)] for layer in all_layers(model)],
+        "loss": [[getattr(part, "__name__", type(part).__name__), _settings(part)] for part in losses],
+        "optimizer": [type(optimizer).__name__, _settings(model.optimizer)],
+        "learning rate": _learning_rate(model),
+    }
+    return json.loads(json.dumps(description))
+
+
+def _learning_rate(model: keras.Model) -> Any:
+    """Return the learning rate, or the settings of its schedule."""
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    rate = optimizer.get_config().get("learning_rate")
+    return rate if isinstance(rate, float | int) else _plain(rate)
+
+
+def _settings(part: Any) -> dict[str, Any]:
+    try:
+        return _plain(part.get_config())
+    except (AttributeError, NotImplementedError):  # a function, or a subclass that says nothing of itself
+        return {}
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    """Return the numbers and words of a configuration, nested ones too, but for names, seeds and learning rates."""
+    plain: dict[str, Any] = {}
+    for key, value in (config or {}).items():
+        if key in ("name", "seed", "learning_rate", "layers") or key.endswith("initializer"):
+            continue
+        if isinstance(value, dict):
+            plain[key] = _plain(value)
+        elif value is None or isinstance(value, str | int | float):
+            plain[key] = value
+        elif isinstance(value, list | tuple) and all(isinstance(part, int | float) for part in value):
+            plain[key] = list(value)
+    return plain
+
+
+def _difference(before: Any, now: Any) -> str:
+    """Say where two descriptions differ first."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in now:
+            if before.get(key) != now[key]:
+                return f"{key} {_difference(before.get(key), now[key])}"
+    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        for one, other in zip(before, now, strict=True):
+            if one != other:
+                return _difference(one, other)
+    return f"{before!r} there, {now!r} here"
+
+
+# --- training again --------------------------------------------------------------------------------------------------
+
+
+def restartable(build: Callable[[int], keras.Model], x: Any = None) -> Callable[..., keras.Model]:
+    """Return a function that trains one model again and again, each time as if it were new (chapters 03 to 12).
+
+    TensorFlow traces a new model before its first step, which takes seconds. This function puts the initial weights of
+    a new model into one that is traced already.
+
+    Parameters
+    ----------
+    build : callable
+        ``build(seed)`` returns a new, compiled model.
+    x : array, shape (n, *sample), optional
+        Samples for models that get their weights at the first call.
+
+    Returns
+    -------
+    callable
+        ``restart(seed, learning_rate=None)`` returns the model with the initial weights of ``build(seed)``, a fresh
+        optimiser, and ``keras.utils.set_random_seed(seed)``, which orders the samples. What ``fit`` then does equals,
+        to the last bit, what it does to a model that was built after ``keras.utils.set_random_seed(seed)``. It is the
+        *same* model each time: take what you need of it before you restart it.
+
+    Raises
+    ------
+    ValueError
+        If a model is not compiled, or has no weights yet and `x` is not given.
+
+    Examples
+    --------
+    >>> restart = restartable(build)  # doctest: +SKIP
+    >>> for seed in range(5):  # doctest: +SKIP
+    ...     model = restart(seed)
+    ...     model.fit(x_train, epochs=10, verbose=0)
+    ...     errors.append(model.reconstruction_error(x_val).mean())
+    """
+
+    def built(seed: int) -> keras.Model:
+        keras.utils.set_random_seed(check_seed(seed))
+        model = build(seed)
+        if not getattr(model, "compiled", False):
+            raise ValueError(f"build returned {model!r}, which is not compiled; call its compile before returning it")
+        if x is not None:
+            model(x[:1])
+        if not model.variables or not model.built:
+            raise ValueError("build returned a model without weights yet; give x, samples to call it with")
+        return model
+
+    kept: list[Any] = []  # the model, and its optimiser's first values
+
+    def restart(seed: int, learning_rate: float | None = None) -> keras.Model:
+        fresh = built(seed)
+        if not kept:
+            fresh.optimizer.build(fresh.trainable_variables)
+            kept.extend([fresh, [variable.numpy() for variable in fresh.optimizer.variables]])
+        model, beginning = kept
+        for variable, value in zip(model.variables, fresh.variables, strict=True):
+            variable.assign(value)
+        for variable, value in zip(model.optimizer.variables, beginning, strict=True):
+            variable.assign(value)
+        if learning_rate is not None:
+            model.optimizer.learning_rate = learning_rate
+        model.stop_training = False
+        return model
+
+    return restart
+
+
+class PeakMemory:
+    """How much the memory of this process grows, at most, inside a ``with`` block (chapter 13).
+
+    Attributes
+    ----------
+    growth : int
+        Bytes, looked at a hundred times a second. Memory that an earlier block gave back is taken again unseen.
+
+    Raises
+    ------
+    ImportError
+        If psutil, which reads the memory, is not installed.
+
+    Examples
+    --------
+    >>> with PeakMemory() as memory:
+    ...     model.fit(dataset)  # doctest: +SKIP
+    >>> memory.growth / 1e6  # doctest: +SKIP
+    """
+
+    def __init__(self) -> None:
+        import psutil
+
+        self._process, self.growth = psutil.Process(), 0
+
+    def __enter__(self) -> "PeakMemory":
+        self.growth, self._before, self._over = 0, self._process.memory_info().rss, threading.Event()
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
+        self._watcher.start()
+        return self
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.01):
+            self.growth = max(self.growth, self._process.memory_info().rss - self._before)
+
+    def __exit__(self, *_: Any) -> None:
+        self._over.set()
+        self._watcher.join()
+        self.growth = max(self.growth, self._process.memory_info().rss - self._before)
 
 
 # --- choosing the code size ------------------------------------------------------------------------------------------
@@ -418,34 +662,19 @@ def choose_code_size(
             axes = pca.components_[:size]
             pca_errors[i, j] = np.mean((centred - centred @ axes.T @ axes) ** 2)
     for i, size in enumerate(sizes):
-        restart = _restartable(build, size, x[:1])
+        restart = restartable(partial(_of_size, build, size), x)
         for j, (train, held_out) in enumerate(splits):
             if progress:
                 progress(f"code size {size}, fold {j + 1}/{folds}")
-            keras.utils.set_random_seed(seed + j)
-            model = restart()
-            model.fit(x[train], verbose=0, **fit)
+            model = restart(seed + j)
+            model.fit(x[train], **({"verbose": 0} | fit))
             errors[i, j] = model.reconstruction_error(x[held_out]).mean()
     return CodeSizeChoice(sizes, errors, pca_errors, _smallest_within_one_standard_error(sizes, errors))
 
 
-def _restartable(build: Callable[[int], Autoencoder], size: int, x: np.ndarray) -> Callable[[], Autoencoder]:
-    """Return a function that gives one model new weights and a fresh optimiser: Keras traces it once, not each time."""
-    model = build(size)
-    model.reconstruct(x)  # an unbuilt model has no weights yet
-    model.optimizer.build(model.trainable_variables)
-    fresh_optimizer = [variable.numpy() for variable in model.optimizer.variables]
-
-    def restart() -> Autoencoder:
-        other = build(size)
-        other.reconstruct(x)
-        for variable, new in zip(model.variables, other.variables, strict=True):
-            variable.assign(new)
-        for variable, value in zip(model.optimizer.variables, fresh_optimizer, strict=True):
-            variable.assign(value)
-        return model
-
-    return restart
+def _of_size(build: Callable[[int], Autoencoder], size: int, seed: int) -> Autoencoder:
+    """Build a model whose initial weights, where they have no seed of their own, follow the global one."""
+    return build(size)
 
 
 def _smallest_within_one_standard_error(sizes: Sequence[int], errors: np.ndarray) -> int:
