@@ -146,8 +146,6 @@ def test_a_conditional_model_is_asked_about_its_code_and_needs_its_class_for_the
     mean, log_variance = np.asarray(both[:, 2]), np.asarray(both[:, 5])
     divergence = 0.5 * (mean**2 + np.exp(log_variance) - 1 - log_variance)
     np.testing.assert_allclose(targets.kl(cvae, unit=2)(x), divergence, rtol=1e-3, atol=1e-6)
-    if not hasattr(cvae, "for_class"):
-        pytest.skip("conditional models have no for_class yet")
     for target in (targets.reconstruction_error(cvae), targets.pixel(cvae, 0), targets.elbo(cvae)):
         with pytest.raises(ValueError, match="for_class"):
             target(x)
@@ -186,6 +184,22 @@ def test_targets_are_computed_in_float32_at_least(precision, policy):
             found = np.asarray(target(samples))
             assert found.dtype in ("float32", "float64")
             np.testing.assert_allclose(found, wanted, rtol=rough, atol=rough * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
+def test_a_bound_in_mixed_precision_is_the_bound(likelihood, policy, images):
+    def build():
+        encoder = models.dense_encoder((28, 28, 1), 6, hidden=(8,), seed=0)
+        decoder = models.dense_decoder((28, 28, 1), 3, hidden=(8,), seed=1)
+        return models.VariationalAutoencoder(encoder, decoder, likelihood=likelihood)
+
+    full = build()
+    policy("mixed_float16")
+    mixed = build()
+    for of in (targets.elbo, targets.kl):
+        found = of(mixed)(images[:5])
+        assert found.dtype == "float32"
+        np.testing.assert_allclose(found, of(full)(images[:5]), rtol=0.01, atol=1e-4)
 
 
 def test_whole_numbers_are_taken_for_what_they_are():
