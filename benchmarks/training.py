@@ -1,6 +1,7 @@
 """How fast is training, beside plain Keras, PyTorch and JAX on the same network?
 
     python benchmarks/training.py [--model dense|conv_vae] [--rounds 5] [--epochs 6]
+    python benchmarks/training.py --where
 
 `dense` is a 784-128-64-32 autoencoder with a squared error; `conv_vae` a convolutional variational autoencoder (3x3, 16
 and 32 filters, 16 code units, nats). All start from the same weights, see the same 60,000 images (MNIST where it is at
@@ -13,6 +14,9 @@ last epoch, a mean over the rounds, over ours: all did the same work.
 PyTorch runs with denormal numbers flushed to zero, without which Adam's moments of always-black pixels make it ten
 times slower. JAX runs each epoch as one scan, and steps one by one for the convolutions, which are slow within a
 scan. Peers are no dependencies: `pip install torch jax`. Those that are missing are left out.
+
+`--where` says what a step of the dense model spends its time on: programs of 64 steps, each with one thing more, take
+turns, and at the end stands `fit` itself, which also shuffles, calls callbacks and starts programs.
 """
 
 import argparse
@@ -45,10 +49,13 @@ def main() -> None:
     parser.add_argument("--model", choices=("dense", "conv_vae"), default="dense")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--where", action="store_true")
     parser.add_argument("--work", nargs=2, metavar=("PACKAGE", "FOLDER"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.work:
         return work(*arguments.work, arguments.model, arguments.epochs)
+    if arguments.where:
+        return where(arguments.rounds, arguments.epochs)
     with tempfile.TemporaryDirectory() as folder:
         prepare(Path(folder), arguments.model)
         workers = {name: start(name, folder, arguments) for name in NAMES if installed(name)}
@@ -186,7 +193,7 @@ def _keras_training(
     model.compile(k.optimizers.Adam(STEP), *losses, **options)
 
     def train(epochs: int) -> float:
-        for variable, value in zip(model.trainable_weights, weights, strict=True):
+        for variable, value in zip(model.trainable_weights, weights, strict=bool(weights)):
             variable.assign(value)
         for variable in model.optimizer.variables:
             if variable.path.split("/")[-1] != "learning_rate":
@@ -195,6 +202,88 @@ def _keras_training(
         return model.fit(x, target, batch_size=BATCH, epochs=epochs, verbose=0).history["loss"][-1]
 
     return train
+
+
+# --- where the time goes ---------------------------------------------------------------------------------------------
+
+
+def where(rounds: int, epochs: int) -> None:
+    """Print the microseconds that a step takes, part by part."""
+    import tensorflow as tf
+
+    with tempfile.TemporaryDirectory() as folder:
+        prepare(Path(folder), "dense")
+        x = tf.constant(np.load(f"{folder}/x.npy"))
+    order = np.random.default_rng(0).permutation(len(x))[: 64 * BATCH].reshape(64, BATCH).astype("int32")
+    parts = _parts(x, tf.constant(order))
+    steps = dict.fromkeys(parts, 64)
+    parts["fit: shuffle, callbacks, last batch"] = _fit(x, epochs)
+    steps["fit: shuffle, callbacks, last batch"] = epochs * len(x) / BATCH
+    for run in parts.values():
+        run()  # compiles
+    wall: dict[str, list[float]] = {name: [] for name in parts}
+    processor: dict[str, list[float]] = {name: [] for name in parts}
+    for _ in range(4 * rounds):
+        for name, run in parts.items():
+            start = time.perf_counter(), time.process_time()
+            run()
+            wall[name].append((time.perf_counter() - start[0]) / steps[name] * 1e6)
+            processor[name].append((time.process_time() - start[1]) / steps[name] * 1e6)
+    print(f"dense: microseconds a step of {BATCH} images, medians of {4 * rounds} turns")
+    print(f"{'':<42}{'elapsed':>9}{'more':>7}{'of the processors':>19}{'more':>7}")
+    before = 0.0, 0.0
+    for name in parts:
+        now = statistics.median(wall[name]), statistics.median(processor[name])
+        print(f"{name:<42}{now[0]:>9.0f}{now[0] - before[0]:>+7.0f}{now[1]:>19.0f}{now[1] - before[1]:>+7.0f}")
+        before = now
+
+
+def _parts(x: Any, order: Any) -> dict[str, Callable]:
+    """Programs of 64 steps, each doing what the one before it does and one thing more."""
+    import tensorflow as tf
+
+    def compiled() -> Any:
+        model = networks("dense")
+        model.compile("adam", "mse", jit_compile=True, steps_per_execution=64)
+        model.fit(x[:BATCH], batch_size=BATCH, verbose=0)
+        return model
+
+    def gradients(model: Any, batch: Any) -> list[Any]:
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(tf.square(model(batch, training=True) - batch))
+        return tape.gradient(loss, model.trainable_weights)
+
+    def descend(model: Any, rows: Any) -> None:
+        for variable, gradient in zip(model.trainable_weights, gradients(model, x[:BATCH]), strict=True):
+            variable.assign_sub(STEP * gradient)
+
+    def adam(model: Any, rows: Any) -> None:
+        model.optimizer.apply(gradients(model, x[:BATCH]), model.trainable_weights)
+
+    def gather(model: Any, rows: Any) -> None:
+        model.optimizer.apply(gradients(model, tf.gather(x, rows)), model.trainable_weights)
+
+    def metrics(model: Any, rows: Any) -> None:
+        model.train_step(tf.gather(x, rows))
+
+    def program(step: Callable) -> Callable:
+        model = compiled()
+
+        @tf.function(jit_compile=True)
+        def steps(order: Any) -> Any:
+            for rows in order:
+                step(model, rows)
+            return tf.reduce_sum(model.trainable_weights[1])
+
+        return lambda: steps(order).numpy()
+
+    names = "products and derivatives, plain descent", "+ Adam", "+ gathering the rows", "+ loss and metrics"
+    return {name: program(step) for name, step in zip(names, (descend, adam, gather, metrics), strict=True)}
+
+
+def _fit(x: Any, epochs: int) -> Callable:
+    train = _keras_training(networks("dense"), x, [], jit_compile=True, steps_per_execution=64)
+    return lambda: train(epochs)
 
 
 # --- PyTorch ---------------------------------------------------------------------------------------------------------

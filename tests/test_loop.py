@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfae import loop, models, replicas
+from tfae import internals, loop, models, replicas
 from tfae.cluster import run_cluster
+from tfae.layers import Corrupt
 
 TOLERANCE = 1e-6  # relative, of each weight array's norm; float32 carries 6e-8 and the order of sums differs
 
@@ -46,6 +47,11 @@ def train_all(spanning):
         model, normalisation = dense(), keras.layers.BatchNormalization(synchronized=True)
         return models.Autoencoder(keras.Sequential([model.encoder, normalisation]), model.decoder)
 
+    def frozen():
+        model = normalised()
+        model.encoder.trainable = False
+        return model
+
     sgd, vae = (lambda: keras.optimizers.SGD(0.3)), models.VariationalAutoencoder
     kinds = {
         "dense": (dense, lambda: keras.optimizers.Adam(1e-3, clipnorm=0.01)),
@@ -55,15 +61,21 @@ def train_all(spanning):
         "denoising": (lambda: models.DenoisingAutoencoder(encoder(), decoder(), "masking", 0.3, seed=3), sgd),
         "variational": (lambda: vae(encoder(16), decoder(), seed=4), lambda: keras.optimizers.SGD(0.01)),
         "normalised": (normalised, sgd),
+        "frozen": (frozen, sgd),
+        "weighted": (dense, sgd),
     }
+    weights = rng.random(len(x)).astype("float32")
+    weighted = {"y": x, "sample_weight": weights, "validation_data": (x[:41], x[:41], weights[:41])}
 
-    def train(build, optimizer, strategy):
+    def train(name, strategy):
+        build, optimizer = kinds[name]
         keras.utils.set_random_seed(0)
         with strategy.scope():
             model = build()
             loss = {} if isinstance(model, vae) else {"loss": "mse", "metrics": ["mae"]}
             model.compile(optimizer(), **loss)
-        history = model.fit(x, epochs=4, batch_size=40, validation_data=x[:41], verbose=0)
+        data = weighted if name == "weighted" else {"validation_data": x[:41]}
+        history = model.fit(x, epochs=4, batch_size=40, verbose=0, **data)
         return model, (model.get_weights(), history.history)
 
     def refused(call):
@@ -73,7 +85,7 @@ def train_all(spanning):
             return str(error)
         return "nothing was refused"
 
-    trained = {name: train(*kind, strategy) for name, kind in kinds.items()}
+    trained = {name: train(name, strategy) for name in kinds}
     answers = {"several": {name: result for name, (_, result) in trained.items()}}
     model = trained["dense"][0]
     answers["reconstruct"], answers["predict"] = model.reconstruct(x[:7]), model.predict(x[:7], verbose=0)
@@ -109,7 +121,7 @@ def train_all(spanning):
     tf.random.set_seed(distribute.is_chief())
     answers["other order"] = refused(lambda: trained["dense"][0].fit(x, verbose=0))
     if spanning:
-        answers["one"] = {name: train(*kind, tf.distribute.get_strategy())[1] for name, kind in kinds.items()}
+        answers["one"] = {name: train(name, tf.distribute.get_strategy())[1] for name in kinds}
     return answers
 
 
@@ -122,7 +134,7 @@ def answers():
         return [*one_process.result(), *cluster.result()]
 
 
-NAMES = ["dense", "convolutional", "l1", "kl", "denoising", "variational", "normalised"]
+NAMES = ["dense", "convolutional", "l1", "kl", "denoising", "variational", "normalised", "frozen", "weighted"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -130,9 +142,8 @@ def test_weights_and_logs_are_those_of_one_device(answers, name):
     weights, history = answers[0]["one"][name]
     for others, logs in (answer["several"][name] for answer in answers):
         for one, other in zip(weights, others, strict=True):
-            assert (
-                np.linalg.norm(one - other) <= TOLERANCE * np.linalg.norm(one) + 1e-8
-            )  # where rounding alone moves it
+            error = np.linalg.norm(one - other)
+            assert error <= TOLERANCE * np.linalg.norm(one) + 1e-8  # where rounding alone moves it
         assert list(logs) == list(history) and "val_loss" in logs
         for key, values in history.items():
             np.testing.assert_allclose(logs[key], values, rtol=TOLERANCE)
@@ -217,9 +228,17 @@ def assert_the_same_training(one, other):
         np.testing.assert_allclose(values, other[1][name], rtol=1e-5)
 
 
-def test_one_program_trains_as_keras_does(table):
+@pytest.fixture
+def programs(monkeypatch):
+    """The trainings that ran in one program, one entry for each."""
+    made = []
+    monkeypatch.setattr(loop, "Batches", lambda *options: made.append(options) or internals.Batches(*options))
+    return made
+
+
+def test_one_program_trains_as_keras_does(table, programs):
     plain, ours = (fitted(table, validation_data=(table[:50], table[:50]), fast=fast) for fast in (False, True))
-    assert plain[0]._program is None and ours[0]._program is not None
+    assert len(programs) == 1
     assert ours[0].optimizer.iterations == 24 and "val_mae" in ours[1]
     assert_the_same_training(plain, ours)
 
@@ -231,9 +250,35 @@ def test_every_number_of_samples_fits_into_programs(table, rows):
     assert_the_same_training(plain, ours)
 
 
-def test_one_program_takes_targets(table):
-    plain, ours = (fitted(table, 1 - table, fast=fast) for fast in (False, True))
+def test_one_program_takes_targets_and_weights(table, programs):
+    weights = np.linspace(0, 2, len(table))
+    plain, ours = (fitted(table, 1 - table, sample_weight=weights, fast=fast) for fast in (False, True))
+    assert len(programs) == 1
     assert_the_same_training(plain, ours)
+
+
+def noisy(shape):
+    """A model that draws all the noise there is: corruption, dropout and codes."""
+    damaged, dropped = Corrupt("masking", 0.3, seed=1), keras.layers.Dropout(0.4, seed=2)
+    middle = keras.layers.Conv2D(2, 3) if len(shape) > 1 else keras.layers.Dense(4)
+    flat = keras.layers.Flatten(), keras.layers.Dense(4)
+    encoder = keras.Sequential([keras.Input(shape), damaged, middle, dropped, *flat])
+    return models.VariationalAutoencoder(encoder, models.dense_decoder(shape, 2, (), seed=3), seed=4)
+
+
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("shape", [(8,), (5, 5, 1)], ids=["dense", "convolutional"])
+def test_noise_does_not_depend_on_how_many_steps_run_at_once(shape, jit):
+    x = np.random.default_rng(0).random((20, *shape)).astype("float32")  # 4 batches, the last of 2
+    trained = []
+    for steps in (1, 3, 7):
+        keras.utils.set_random_seed(0)
+        model = noisy(shape)
+        model.compile(keras.optimizers.SGD(0.01), jit_compile=jit, steps_per_execution=steps)
+        history = model.fit(x, batch_size=6, epochs=2, validation_data=x[:7], verbose=0).history
+        trained.append((model, history))
+    for other in trained[1:]:
+        assert_the_same_training(trained[0], other)
 
 
 def test_one_program_calls_callbacks_and_can_be_stopped(table):
@@ -258,12 +303,10 @@ def test_compiling_again_makes_another_program(table):
     assert all(np.array_equal(a, b) for a, b in zip(weights, model.get_weights(), strict=True))
 
 
-@pytest.mark.parametrize(
-    "options", [{"sample_weight": np.ones(233)}, {"validation_split": 0.1}, {"steps_per_epoch": 6}], ids=list
-)
-def test_what_does_not_fit_one_program_is_left_to_keras(table, options):
+@pytest.mark.parametrize("options", [{"shuffle": "batch"}, {"validation_split": 0.1}, {"steps_per_epoch": 6}], ids=list)
+def test_what_does_not_fit_one_program_is_left_to_keras(table, programs, options):
     plain, ours = (fitted(table, table, epochs=1, fast=fast, **options) for fast in (False, True))
-    assert ours[0]._program is None
+    assert not programs
     assert_the_same_training(plain, ours)
 
 
@@ -300,8 +343,8 @@ def test_one_program_takes_mixed_precision(table, policy):
 def test_convolutions_are_left_out_of_xla_on_a_cpu():
     dense, convolutional = models.dense_autoencoder((8,), 4, seed=0), models.conv_autoencoder((8, 8, 1), 4, seed=0)
     on_cpu = not tf.config.list_physical_devices("GPU")
-    assert loop._suits_xla(dense._flatten_layers())
-    assert loop._suits_xla(convolutional._flatten_layers()) != on_cpu
+    assert loop._suits_xla(internals.all_layers(dense))
+    assert loop._suits_xla(internals.all_layers(convolutional)) != on_cpu
 
 
 def test_a_convolutional_model_trains_in_one_program():
@@ -350,3 +393,12 @@ def test_a_frozen_model_is_trained_without_complaint(table, fast, optimizer):
         history = model.fit(table, batch_size=32, verbose=0).history
     np.testing.assert_allclose(history["loss"][0], model.reconstruction_error(table).mean(), rtol=1e-5)
     assert all(np.array_equal(a, b) for a, b in zip(weights, model.get_weights(), strict=True))
+
+
+@pytest.mark.parametrize("kind", [loop.Trainer, Asks])
+def test_a_trainer_of_inputs_and_outputs_is_refused_and_harms_no_other(kind):
+    inputs = keras.Input((2,))
+    for make in (lambda: kind(inputs, inputs), lambda: kind(inputs=inputs, outputs=inputs)):
+        with pytest.raises(ValueError, match="not made of inputs and outputs; write its call"):
+            make()
+    assert models.dense_autoencoder((8,), 4).reconstruct(np.zeros((1, 8))).shape == (1, 8)

@@ -5,25 +5,17 @@ Each use has a test of its own in ``tests/test_internals.py``, so that the failu
 
 import itertools
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
+from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
-# --- the training loop -----------------------------------------------------------------------------------------------
-
-
-def strategy_of(model: keras.Model) -> tf.distribute.Strategy:
-    """Return the strategy in whose scope a model was made, or the current one."""
-    return getattr(model, "_distribute_strategy", None) or tf.distribute.get_strategy()
-
-
-def start_at_epoch(model: keras.Model, epoch: int | None) -> None:
-    """Let a ``fit`` that has just begun go on at this epoch: the hook of ``keras.callbacks.BackupAndRestore``."""
-    model._initial_epoch = epoch
+# --- a model ---------------------------------------------------------------------------------------------------------
 
 
 def all_layers(model: keras.Model) -> list[Any]:
@@ -31,9 +23,66 @@ def all_layers(model: keras.Model) -> list[Any]:
     return list(model._flatten_layers())
 
 
+def build(model: keras.Model, data: Any) -> None:
+    """Create the weights of a compiled model, of its metrics and of its optimiser, and compute nothing.
+
+    `data` is a batch as ``train_step`` gets it: ``x``, ``(x, y)`` or ``(x, y, sample_weight)``.
+    """
+    model._symbolic_build(data_batch=data)
+    if model.optimizer is not None:
+        model.optimizer.build(model.trainable_variables)
+
+
+def states_of_random_layers(layers: Iterable[Any]) -> list[Any]:
+    """Return the variables that the random numbers of these layers come from: each a seed and a count."""
+    return [generator.state for layer in layers for generator in layer._seed_generators]
+
+
+# --- its loss --------------------------------------------------------------------------------------------------------
+
+
 def aggregated(model: keras.Model, loss: Any) -> Any:
-    """Return a loss as a number that Keras adds to others: divided among the replicas of a strategy."""
+    """Return what ``compute_loss`` adds for a loss of the model's own: Keras divides each by the number of replicas."""
     return model._aggregate_additional_loss(loss)
+
+
+def training_loss(model: keras.Model, *batch: Any) -> Any:
+    """Return the model's ``compute_loss`` of ``x, y, y_pred, sample_weight``, whether it takes ``training`` or not."""
+    return model._compute_loss(*batch, training=True)
+
+
+def log_loss(model: keras.Model, loss: Any, count: Any) -> None:
+    """Add the mean loss of `count` samples to what is logged as ``loss``."""
+    model._loss_tracker.update_state(loss, sample_weight=count)
+
+
+# --- strategies and seeds --------------------------------------------------------------------------------------------
+
+NO_SEED = 87654321  # what TensorFlow says while no seed is set
+
+
+def strategy_of(model: keras.Model) -> tf.distribute.Strategy:
+    """Return the strategy in whose scope a model was made, or the current one."""
+    return getattr(model, "_distribute_strategy", None) or tf.distribute.get_strategy()
+
+
+def strategy_of_optimizer(optimizer: Any) -> tf.distribute.Strategy | None:
+    """Return the strategy in whose scope an optimiser was made, or None where it does not say."""
+    return getattr(optimizer, "_distribution_strategy", None)
+
+
+def global_seed() -> int | None:
+    """Return the seed that ``keras.utils.set_random_seed`` has given TensorFlow, or None."""
+    seed, _ = tf.compat.v1.get_seed(0)
+    return None if seed == NO_SEED else seed
+
+
+# --- the training loop -----------------------------------------------------------------------------------------------
+
+
+def start_at_epoch(model: keras.Model, epoch: int | None) -> None:
+    """Let a ``fit`` that has just begun go on at this epoch: the hook of ``keras.callbacks.BackupAndRestore``."""
+    model._initial_epoch = epoch
 
 
 def within_fit(options: dict[str, Any]) -> bool:
@@ -44,6 +93,91 @@ def within_fit(options: dict[str, Any]) -> bool:
 def record_input_shape(model: keras.Model, shape: Any) -> None:
     """Note the shape of a batch where exporters look for it: Keras notes it only where it builds a model itself."""
     model._build_shapes_dict = {"input_shape": shape}
+
+
+class OpenLoop(keras.Model):
+    """A Keras model whose loop has two more places to change it, and otherwise does as always.
+
+    Keras's loop is made to run as on one device, whatever the strategy.
+    """
+
+    def whole_step(self, step: Callable) -> Callable:
+        """Return what the loop does with a batch to train or evaluate: `step`, unless overridden."""
+        return step
+
+    def prepared(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
+        """Return what the loop goes through in place of `dataset`, which is the user's or made of arrays."""
+        return dataset
+
+    @property
+    def distribute_strategy(self) -> Any:
+        return _AsOneDevice(self)
+
+    def _make_function(self, step_function: Callable) -> Callable:
+        return super()._make_function(self.whole_step(step_function))
+
+
+class _AsOneDevice:
+    """A strategy as Keras's loop is to see it: a scope, and otherwise one device that takes whole batches."""
+
+    def __init__(self, model: OpenLoop) -> None:
+        self.scope, self.experimental_distribute_dataset = strategy_of(model).scope, model.prepared
+
+    def run(self, function: Callable, args: tuple) -> Any:
+        return function(*args)
+
+
+class Batches(DataAdapter):
+    """Samples in memory for Keras's loop, in its own order, of which the train function gets the numbers alone.
+
+    An epoch is an iterator whose items stand for `steps` batches: the data, the numbers of the samples in the full
+    batches, shape ``(count, batch_size)``, and those of the batch that is left over at the end, which may be none.
+
+    Parameters
+    ----------
+    data : tensor or structure of tensors
+        Their first axis is samples.
+    batch_size, steps : int
+    shuffle : bool
+    """
+
+    def __init__(self, data: Any, batch_size: int, steps: int, shuffle: bool) -> None:
+        self._data, self._batch_size, self._steps = data, batch_size, steps
+        self._n = len(keras.tree.flatten(data)[0])
+
+        def order(_: Any) -> Any:  # Keras's, operation by operation: the seed of a shuffle counts those before it
+            numbers = tf.range(self._n, dtype=tf.int64)
+            return tf.random.shuffle(numbers) if shuffle else numbers
+
+        self._order = tf.data.Dataset.range(1).map(order)
+
+    @property
+    def num_batches(self) -> int:
+        return -(-self._n // self._batch_size)
+
+    def get_tf_dataset(self) -> "Batches":
+        return self
+
+    def __iter__(self) -> "Epoch":
+        return Epoch(self._blocks())
+
+    def _blocks(self) -> Iterator[tuple[Any, np.ndarray, np.ndarray]]:
+        (order,) = self._order.as_numpy_iterator()
+        block = self._batch_size * self._steps
+        for start in range(0, self._n, block):
+            numbers = order[start : start + block].astype("int32")
+            full = len(numbers) // self._batch_size * self._batch_size
+            yield self._data, numbers[:full].reshape(-1, self._batch_size), numbers[full:]
+
+
+class Epoch(Iterator):
+    """One pass over `Batches`. Keras begins two in each epoch and uses one: the other never shuffles."""
+
+    def __init__(self, blocks: Iterator[tuple[Any, np.ndarray, np.ndarray]]) -> None:
+        self._blocks = blocks
+
+    def __next__(self) -> tuple[Any, np.ndarray, np.ndarray]:
+        return next(self._blocks)
 
 
 # --- every call of a layer -------------------------------------------------------------------------------------------

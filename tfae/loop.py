@@ -5,10 +5,8 @@ Keras's loop runs as on one device and hands the whole batch over; every replica
 """
 
 import threading
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import keras
@@ -16,12 +14,10 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from tfae import internals
 from tfae.cluster import watched_peers
-from tfae.internals import all_layers, strategy_of
+from tfae.internals import Batches, Epoch, all_layers, strategy_of
 from tfae.replicas import Share, current_share, is_shared, numbers_of_replicas, working_on
-
-NO_SEED = 87654321  # what tf.compat.v1.get_seed says while no seed is set
-
 
 _step = threading.local()  # each replica of a step is traced by a thread of its own
 
@@ -29,7 +25,7 @@ _step = threading.local()  # each replica of a step is traced by a thread of its
 def is_evaluating() -> bool:
     """Whether the running forward pass is that of ``evaluate``, or of the validation within ``fit``.
 
-    A model whose loss needs more than its answer, such as the noise of a variational autoencoder, asks this in ``call``.
+    A model asks this in ``call`` where its loss needs more than its answer, such as a code drawn with noise.
     """
     return getattr(_step, "evaluating", False)
 
@@ -43,47 +39,51 @@ def _evaluating() -> Iterator[None]:
         _step.evaluating = False
 
 
-class Trainer(keras.Model):
+class Trainer(internals.OpenLoop):
     """A Keras model that trains to the same weights on one device, several replicas and several workers.
-
-    Compiled with ``jit_compile=True`` and ``steps_per_execution`` above 1, ``fit`` on arrays runs that many steps in
-    one program: the same samples in the same order as otherwise, without Python in between.
 
     ``fit`` and ``evaluate`` stay Keras's own. Under a strategy, loss and gradients are those of the mean over the
     global batch, uneven shares included, and logs are those of the whole data, not of one replica.
+
+    Compiled with ``steps_per_execution`` above 1, ``fit`` on arrays runs that many steps in one program: the same
+    samples in the same order and with the same noise as otherwise, without Python in between. With
+    ``jit_compile=True`` XLA compiles it, except for convolutions and recurrent layers on a CPU, which XLA slows down.
+
+    Raises
+    ------
+    ValueError
+        If it is made of inputs and outputs, as a functional model is: a subclass has a ``call``.
     """
 
+    def __init__(self, *inputs: Any, **kwargs: Any) -> None:
+        if inputs or "outputs" in kwargs:  # Keras would make this class, and all that inherit from it, functional ones
+            raise ValueError(
+                f"a {type(self).__name__} is not made of inputs and outputs; write its call(self, x, training=None), "
+                f"which may well use keras.Model(inputs, outputs)"
+            )
+        super().__init__(**kwargs)
+
     def train_step(self, data: Any) -> dict[str, Any]:
+        share = current_share()
+        if share is None:
+            return super().train_step(data)
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         with tf.GradientTape() as tape:
             y_pred = self(x, training=True)
-            loss = self._part_of_loss(x, y, y_pred, sample_weight, training=True)
+            loss = internals.training_loss(self, x, y, y_pred, sample_weight)
+            loss *= tf.distribute.get_strategy().num_replicas_in_sync  # Keras has divided by it
+            internals.log_loss(self, loss, share.last - share.first)
+            loss *= ops.cast(share.weight, loss.dtype)  # what these rows add to the mean over the global batch
             loss = loss if self.optimizer is None else self.optimizer.scale_loss(loss)
         weights = self.trainable_weights
         if weights:
             gradients = self._summed_before_clipping(tape.gradient(loss, weights))
             self.optimizer.apply_gradients(zip(gradients, weights, strict=True))
-        else:
-            warnings.warn("The model does not have any trainable weights.", stacklevel=2)  # Keras's own words
         return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
 
     def test_step(self, data: Any) -> dict[str, Any]:
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         with _evaluating():
-            y_pred = self(x, training=False)
-        self._part_of_loss(x, y, y_pred, sample_weight, training=False)
-        return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
-
-    def _part_of_loss(self, x: Any, y: Any, y_pred: Any, sample_weight: Any, training: bool) -> Any:
-        """Log the mean loss of this replica's rows, and return what it adds to the mean over the global batch."""
-        loss = self.compute_loss(x, y, y_pred, sample_weight, training)
-        share = current_share()
-        if share is None:
-            self._loss_tracker.update_state(loss, sample_weight=_count(x))
-            return loss
-        loss = loss * tf.distribute.get_strategy().num_replicas_in_sync  # Keras has divided by it
-        self._loss_tracker.update_state(loss, sample_weight=share.last - share.first)
-        return loss * ops.cast(share.weight, loss.dtype)
+            return super().test_step(data)
 
     def _summed_before_clipping(self, gradients: list[Any]) -> list[Any]:
         """Hand the gradient of the global batch to an optimiser that clips, which would see a replica's part of it.
@@ -93,7 +93,7 @@ class Trainer(keras.Model):
         optimizer = self.optimizer
         clips = any(getattr(optimizer, name, None) for name in ("clipnorm", "global_clipnorm", "clipvalue"))
         scales = isinstance(optimizer, keras.mixed_precision.LossScaleOptimizer)
-        if current_share() is None or not (clips or scales):
+        if not (clips or scales):
             return gradients
         context = tf.distribute.get_replica_context()
         first = tf.cast(tf.equal(context.replica_id_in_sync_group, 0), tf.float32)
@@ -101,145 +101,76 @@ class Trainer(keras.Model):
         parts = iter([g * tf.cast(first, g.dtype) for g in summed])  # what is not finite stays so on all replicas
         return [None if g is None else next(parts) for g in gradients]
 
-    # Many steps in one program.
+    # Keras's loop.
 
-    _program: tuple[Any, Callable] | None = None  # Keras's train function, and what runs in its place
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        super().compile(*args, **kwargs)
+        if self.jit_compile and not _suits_xla(all_layers(self)):
+            self.jit_compile = False
 
     def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
-        if is_shared(self._strategy()):
+        if is_shared(strategy_of(self)):
             self._check_shared(x, *args, **kwargs)
             with watched_peers():
                 return super().fit(x, y, *args, **kwargs)
-        if args or not self._fits_one_program(x, y, kwargs):
-            with self._prepared(_without_autotuning if hasattr(x, "shape") else None):
-                return super().fit(x, y, *args, **kwargs)
-        arrays = tuple(_as_tensor(part) for part in (x, y) if part is not None)
-        self._symbolic_build(data_batch=tuple(part[:1] for part in arrays))
-        if self.optimizer is not None:
-            self.optimizer.build(self.trainable_variables)
-        self.make_train_function()  # a new one only after `compile`
-        usual: Any = self.train_function
-        if self._program is None or self._program[0] is not usual:
-            self._program = usual, self._many_steps()
-        self.train_function: Any = partial(_run, self._program[1], arrays)
-        block = self.steps_per_execution, min(kwargs.get("batch_size") or 32, len(arrays[0]))
+        self._in_memory = hasattr(x, "shape") and not isinstance(kwargs.get("validation_data"), tf.data.Dataset)
         try:
-            with self._prepared(partial(_in_blocks, block)):
-                return super().fit(np.arange(len(arrays[0])), **kwargs)  # Keras shuffles the numbers of the samples
+            if not args and self._fits_one_program(x, y, kwargs):
+                x, y = self._batches(x, y, **kwargs), None
+                kwargs.pop("sample_weight", None)
+            return super().fit(x, y, *args, **kwargs)
         finally:
-            self.train_function = usual
-
-    def _fits_one_program(self, x: Any, y: Any, options: dict[str, Any]) -> bool:
-        """Whether steps need nothing between them: no Python, no sample that is not in memory, no other device."""
-        wanted = self.compiled and self.jit_compile and self.steps_per_execution > 1
-        in_memory = all(isinstance(part, np.ndarray | tf.Tensor) for part in (x, y) if part is not None)
-        plain = not any(options.get(name) for name in ("validation_split", "steps_per_epoch"))
-        unweighted = all(options.get(name) is None for name in ("sample_weight", "class_weight"))
-        paired = y is None or (in_memory and len(x) == len(y))  # XLA would not miss the samples that one has not
-        return wanted and x is not None and in_memory and paired and plain and unweighted
-
-    def _many_steps(self) -> Callable:
-        """Compile a loop over batches, each gathered, differentiated and applied without leaving the program."""
-
-        def step(arrays: tuple, rows: Any) -> Any:
-            return self.train_step(tuple(tf.gather(part, rows) for part in arrays))
-
-        @tf.function(jit_compile=_suits_xla(all_layers(self)))
-        def full_batches(arrays: tuple, order: Any, count: Any) -> Any:
-            for i in tf.range(count):
-                step(arrays, order[i])
-            return self.get_metrics_result()
-
-        last_batch = tf.function(step)  # of another size: compiling it a second time would take longer than it runs
-
-        def program(arrays: tuple, batches: np.ndarray) -> Any:
-            last = batches[-1][batches[-1] >= 0]
-            count = len(batches) - (len(last) < batches.shape[1])
-            order = np.zeros((self.steps_per_execution, batches.shape[1]), "int32")
-            order[:count] = batches[:count]
-            logs = _call(full_batches, arrays, tf.constant(order), tf.constant(count))
-            return logs if count == len(batches) else _call(last_batch, arrays, tf.constant(last, "int32"))
-
-        return program
+            self._in_memory = False
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         with watched_peers():
             return super().evaluate(*args, **kwargs)
 
-    # What cannot be shared.
+    jit_compile: Any
+    _in_memory = False  # whether all that `fit` goes through are arrays
 
-    def _check_shared(self, x: Any, batch_size: int | None = None, *_: Any, **options: Any) -> None:
-        """Refuse what would make the weights depend on the number of replicas."""
-        strategy = self._strategy()
-        replicas, in_memory = strategy.num_replicas_in_sync, hasattr(x, "shape")
-        if in_memory and (batch_size or 32) < replicas:
-            raise ValueError(
-                f"batch_size is {batch_size or 32} and {replicas} replicas share each batch; it is the size of the "
-                f"global batch, and must be at least their number"
-            )
-        if getattr(self.optimizer, "_distribution_strategy", strategy) is not strategy:
-            raise ValueError(
-                "the optimizer was made outside the strategy's scope; make it, or name it as in compile('adam'), "
-                "inside `with strategy.scope():`"
-            )
-        for layer in all_layers(self):
-            if isinstance(layer, keras.layers.BatchNormalization) and not layer.synchronized:
-                raise ValueError(
-                    f"the layer {layer.name!r} would normalise by the rows of one replica; make it "
-                    f"BatchNormalization(synchronized=True)"
-                )
-        for loss in keras.tree.flatten(getattr(self, "loss", None)):
-            reduction = getattr(loss, "reduction", "mean")
-            if reduction not in ("mean", "sum_over_batch_size"):
-                raise ValueError(
-                    f"the loss {loss.name!r} has the reduction {reduction!r}, which {replicas} replicas cannot share; "
-                    f"take 'sum_over_batch_size'"
-                )
-        seed, _ = tf.compat.v1.get_seed(0)
-        if seed == NO_SEED:
-            seed = int(np.random.SeedSequence().generate_state(1)[0])
-        if in_memory and options.get("shuffle", True) and len(set(numbers_of_replicas(seed, strategy))) > 1:
-            raise ValueError(
-                "the workers would shuffle the samples differently: call keras.utils.set_random_seed with the same "
-                "seed on all of them, before the model is built"
-            )
+    def prepared(self, dataset: Any) -> Any:
+        """Spare arrays the search for the best prefetching, which takes a core and holds up the end of each epoch."""
+        if not self._in_memory or not isinstance(dataset, tf.data.Dataset):
+            return dataset
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        return dataset.with_options(options)
 
-    # What Keras's loop asks for.
+    # Many steps in one program.
 
-    def _strategy(self) -> Any:
-        return strategy_of(self)
+    def _fits_one_program(self, x: Any, y: Any, options: dict[str, Any]) -> bool:
+        """Whether many steps are wanted, and need nothing between them: no Python, no sample that is not in memory."""
+        many = self.compiled and self.steps_per_execution > 1 and not self.run_eagerly
+        weights = options.get("sample_weight")
+        parts = [part for part in keras.tree.flatten((x, y, weights)) if part is not None]
+        in_memory = all(isinstance(part, np.ndarray | tf.Tensor) and part.ndim > 0 for part in parts)
+        paired = in_memory and len({len(part) for part in parts}) == 1  # a gather would not miss what one has not
+        known = x is not None and (y is not None or weights is None)  # Keras has words about weights without targets
+        plain = not any(options.get(name) for name in ("validation_split", "steps_per_epoch", "class_weight"))
+        return many and paired and known and plain and options.get("shuffle", True) in (True, False)
 
-    _prepare: Callable | None = None  # what is done to the batches that Keras makes of arrays
+    def _batches(
+        self, x: Any, y: Any, sample_weight: Any = None, batch_size: int | None = None, shuffle: bool = True, **_: Any
+    ) -> Batches:
+        data = keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
+        data = keras.tree.map_structure(lambda part: None if part is None else _as_tensor(part), data)
+        internals.build(self, _rows(data, [0]))
+        return Batches(data, batch_size or 32, self.steps_per_execution, shuffle)
 
-    @contextmanager
-    def _prepared(self, prepare: Callable | None) -> Iterator[None]:
-        self._prepare = prepare
-        try:
-            yield
-        finally:
-            self._prepare = None
+    def make_train_function(self, force: bool = False) -> Any:
+        kept = None if force else self.train_function
+        super().make_train_function(force)
+        if kept is None:
+            usual, many = self.train_function, _many_steps(self)
+            self.train_function: Any = lambda batches: (many if isinstance(batches, Epoch) else usual)(batches)
+        return self.train_function
 
-    @property
-    def distribute_strategy(self) -> Any:
-        return _AsOneDevice(self._strategy(), self._prepare)
+    # Steps on replicas.
 
-    def _make_function(self, step_function: Callable) -> Callable:
-        strategy = self._strategy()
-        if is_shared(strategy):
-            step_function = self._on_all_replicas(step_function, strategy)
-        return super()._make_function(step_function)
-
-    @contextmanager
-    def _own_random_streams(self) -> Iterator[None]:
-        """Let each replica's Dropout drop other units: Keras's random layers would draw the same on all of them."""
-        others = [layer for layer in all_layers(self) if not getattr(layer, "draws_rows", False)]
-        states = [generator.state for layer in others for generator in layer._seed_generators]
-        i = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, "int64")
-        for state in states:
-            state.assign(state + tf.stack([1_000_003 * i, 0]))
-        yield
-        for state in states:
-            state.assign(state - tf.stack([1_000_003 * i, 0]))
+    def whole_step(self, step: Callable) -> Callable:
+        strategy = strategy_of(self)
+        return self._on_all_replicas(step, strategy) if is_shared(strategy) else step
 
     def _on_all_replicas(self, step: Callable, strategy: Any) -> Callable:
         """Return `step` for a global batch: each replica runs it on a share, and the logs are those of all."""
@@ -264,25 +195,100 @@ class Trainer(keras.Model):
 
         return step_on_batch
 
+    @contextmanager
+    def _own_random_streams(self) -> Iterator[None]:
+        """Let each replica's Dropout drop other units: Keras's random layers would draw the same on all of them."""
+        others = [layer for layer in all_layers(self) if not getattr(layer, "draws_rows", False)]
+        states = internals.states_of_random_layers(others)
+        i = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, "int64")
+        for state in states:
+            state.assign(state + tf.stack([1_000_003 * i, 0]))
+        yield
+        for state in states:
+            state.assign(state - tf.stack([1_000_003 * i, 0]))
 
-class _AsOneDevice:
-    """A strategy as Keras's loop is to see it: a scope, and otherwise one device that takes whole batches."""
+    # What cannot be shared.
 
-    def __init__(self, strategy: Any, prepare: Callable | None) -> None:
-        self.scope, self._prepare = strategy.scope, prepare
+    def _check_shared(self, x: Any, batch_size: int | None = None, *_: Any, **options: Any) -> None:
+        """Refuse what would make the weights depend on the number of replicas."""
+        strategy = strategy_of(self)
+        replicas, in_memory = strategy.num_replicas_in_sync, hasattr(x, "shape")
+        if in_memory and (batch_size or 32) < replicas:
+            raise ValueError(
+                f"batch_size is {batch_size or 32} and {replicas} replicas share each batch; it is the size of the "
+                f"global batch, and must be at least their number"
+            )
+        if internals.strategy_of_optimizer(self.optimizer) not in (strategy, None):
+            raise ValueError(
+                "the optimizer was made outside the strategy's scope; make it, or name it as in compile('adam'), "
+                "inside `with strategy.scope():`"
+            )
+        for layer in all_layers(self):
+            if isinstance(layer, keras.layers.BatchNormalization) and not layer.synchronized:
+                raise ValueError(
+                    f"the layer {layer.name!r} would normalise by the rows of one replica; make it "
+                    f"BatchNormalization(synchronized=True)"
+                )
+        for loss in keras.tree.flatten(getattr(self, "loss", None)):
+            reduction = getattr(loss, "reduction", "mean")
+            if reduction not in ("mean", "sum_over_batch_size"):
+                raise ValueError(
+                    f"the loss {loss.name!r} has the reduction {reduction!r}, which {replicas} replicas cannot share; "
+                    f"take 'sum_over_batch_size'"
+                )
+        seed = internals.global_seed()
+        if seed is None:
+            seed = int(np.random.SeedSequence().generate_state(1)[0])
+        if in_memory and options.get("shuffle", True) and len(set(numbers_of_replicas(seed, strategy))) > 1:
+            raise ValueError(
+                "the workers would shuffle the samples differently: call keras.utils.set_random_seed with the same "
+                "seed on all of them, before the model is built"
+            )
 
-    def experimental_distribute_dataset(self, dataset: Any) -> Any:
-        return self._prepare(dataset) if self._prepare else dataset
 
-    def run(self, function: Callable, args: tuple) -> Any:
-        return function(*args)
+# --- many steps in one program ---------------------------------------------------------------------------------------
 
 
-def _without_autotuning(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """Arrays need no search for the best prefetching, which takes a core and holds up the end of each epoch."""
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    return dataset.with_options(options)
+def _many_steps(model: Trainer) -> Callable[[Epoch], Any]:
+    """Return what trains on the next batches of an epoch: gathered, differentiated and applied in one program."""
+
+    @tf.function
+    def step(data: Any, rows: Any) -> Any:
+        return model.train_step(_rows(data, rows))
+
+    @tf.function(jit_compile=model.jit_compile)
+    def full_batches(data: Any, order: Any, count: Any) -> Any:
+        like = step.get_concrete_function(data, order[0]).structured_outputs
+        logs = keras.tree.map_structure(lambda log: tf.zeros(log.shape, log.dtype), like)
+        for i in tf.range(count):
+            logs = step(data, order[i])
+        return logs
+
+    @tf.function
+    def last_batch(data: Any, rows: Any) -> Any:  # of another size, for which compiling takes longer than running
+        if model.jit_compile and _draws(step.get_concrete_function(data, rows)):
+            return tf.function(step, jit_compile=True)(data, rows)  # XLA draws other numbers
+        return step(data, rows)
+
+    def program(epoch: Epoch) -> Any:
+        data, full, last = next(epoch)
+        if count := len(full):
+            order = np.resize(full, (model.steps_per_execution, full.shape[1]))  # of one shape, so compiled once
+            logs = _call(full_batches, data, tf.constant(order), tf.constant(count))
+        return _call(last_batch, data, tf.constant(last)) if len(last) else logs
+
+    return program
+
+
+def _draws(function: Any) -> bool:
+    """Whether a traced function draws random numbers."""
+    graph = function.graph.as_graph_def()
+    nodes = [*graph.node, *(node for part in graph.library.function for node in part.node_def)]
+    return any("Random" in node.op or "Multinomial" in node.op for node in nodes)
+
+
+def _rows(data: Any, rows: Any) -> Any:
+    return keras.tree.map_structure(lambda part: None if part is None else tf.gather(part, rows), data)
 
 
 def _suits_xla(layers: Iterable[keras.Layer]) -> bool:
@@ -293,41 +299,15 @@ def _suits_xla(layers: Iterable[keras.Layer]) -> bool:
     return bool(tf.config.list_physical_devices("GPU")) or not any(isinstance(layer, slow) for layer in layers)
 
 
-class _Blocks:
-    """Batches of sample numbers, many at a time: -1 stands where the last one has none.
-
-    Keras asks for an iterator twice an epoch and uses one of them: a generator costs nothing until it is used.
-    """
-
-    def __init__(self, dataset: tf.data.Dataset, batches: int, size: int) -> None:
-        blocks = dataset.padded_batch(batches, padded_shapes=(size,), padding_values=tf.constant(-1, tf.int64))
-        self.dataset = _without_autotuning(blocks)
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        yield from self.dataset.as_numpy_iterator()
-
-
-def _in_blocks(block: tuple[int, int], dataset: tf.data.Dataset) -> Any:
-    """Take batches of sample numbers many at a time, and validation data as they are."""
-    spec = dataset.element_spec
-    numbers = isinstance(spec, tf.TensorSpec) and spec.dtype == tf.int64 and spec.shape.rank == 1
-    return _Blocks(dataset, *block) if numbers else _without_autotuning(dataset)
-
-
 def _call(function: Any, *arguments: Any) -> Any:
     """Call a ``tf.function`` without its notes on retracing, which many models in one process would set off."""
     return function.get_concrete_function(*arguments)(*arguments)
 
 
-def _run(program: Callable, arrays: tuple, blocks: Iterator[np.ndarray]) -> Any:
-    """Do what Keras's train function does: take the next `steps_per_execution` batches and train on them."""
-    return program(arrays, next(blocks))
+def _as_tensor(part: Any) -> Any:
+    part = tf.convert_to_tensor(part)
+    return tf.cast(part, keras.config.floatx()) if part.dtype.is_floating else part
 
 
 def _count(batch: Any) -> Any:
     return tf.shape(next(part for part in keras.tree.flatten(batch) if part is not None))[0]
-
-
-def _as_tensor(part: Any) -> Any:
-    part = tf.convert_to_tensor(part)
-    return tf.cast(part, keras.config.floatx()) if part.dtype.is_floating else part

@@ -48,7 +48,7 @@ def train_sentences(edits):
     model.compile(optimizer, "categorical_crossentropy", steps_per_execution=20, jit_compile=False)
     model.fit(x_train, epochs=epochs, batch_size=batch_size, verbose=0, callbacks=[EpochLines()])
     returned = alphabet.decode(model.reconstruct(alphabet.one_hot(dataset.x_test)))
-    wanted = sentences.write(dataset.factors_test)
+    wanted = sentences.draw(dataset.factors_test)
     exact = sum(a == b for a, b in zip(returned, wanted, strict=True)) / len(wanted)
     print(f"  {exact:.1%} of {len(wanted)} held-out sentences come back exactly")
     return text.TextAutoencoder(model.encoder, model.decoder)  # without the optimiser: a third of the size
