@@ -330,13 +330,12 @@ def _pick(outputs: Any, index: Index, what: str) -> Any:
 def _last_activation(run: Callable, x: Any) -> keras.Layer:
     """Return the layer whose activation makes the network's outputs, having tried whether it does.
 
-    Two random samples go through the network with the activation and without it. Their outputs have to be what that
-    layer returns, and the activation of what it returns without.
+    Its outputs have to be the network's, and the activation of what it returns without: random samples show it.
     """
-    with tf.init_scope():  # numbers can be compared, also while a graph of the network is being made
-        probe = tf.random.stateless_uniform((2, *x.shape[1:]), (0, 0))
+    with tf.init_scope():  # out of any graph that is being made, where tensors have no values yet
+        samples = tf.random.stateless_uniform((16, *x.shape[1:]), (0, 0), -1, 1)
         with recording() as calls:
-            outputs = run(probe)
+            run(samples)
         last = _last_call(calls)
         layer = last.layer
         times = sum(call.layer is layer for call in calls)
@@ -346,15 +345,40 @@ def _last_activation(run: Callable, x: Any) -> keras.Layer:
                 f"change more than the outputs. Give the end of the model a layer of its own, or explain targets.output"
             )
         with without_activation(layer):
-            logits = run(probe)
+            logits = run(samples)
         activation = layer if isinstance(layer, layers.Softmax) else layer.activation
-        if not (_same(outputs, last.output) and _same(activation(ops.reshape(logits, last.output.shape)), last.output)):
+        if not _ends_with_it(run, samples) or not _same(
+            activation(ops.reshape(logits, last.output.shape)), last.output
+        ):
             raise ValueError(
                 f"the model goes on computing after its last layer with an activation, {layer.name!r}: a softmax that "
                 f"is called as a function leaves no layer. Make it one, layers.Softmax() for instance, or explain a "
                 f"function that returns the logits with targets.output"
             )
         return layer
+
+
+RESHAPING = ("Reshape", "ExpandDims", "Squeeze", "Identity", "Cast")
+
+
+def _ends_with_it(run: Callable, samples: Any) -> bool:
+    """Whether the outputs are those of the last layer with an activation, apart from their shape and precision.
+
+    Numbers may agree by chance. The network's graph tells what is done to them.
+    """
+    ends = []
+
+    def follow(batch: Any) -> Any:
+        with recording() as calls:
+            outputs = tensor = run(batch)
+        source = _last_call(calls).output
+        while tensor.name != source.name and tensor.op.type in RESHAPING:
+            tensor = tensor.op.inputs[0]
+        ends.append(tensor.name == source.name)
+        return outputs
+
+    tf.compat.v1.wrap_function(follow, [tf.TensorSpec(samples.shape, samples.dtype)])
+    return ends[0]
 
 
 def _last_call(calls: list[LayerCall]) -> LayerCall:
@@ -370,6 +394,6 @@ def _last_call(calls: list[LayerCall]) -> LayerCall:
 
 
 def _same(outputs: Any, others: Any) -> bool:
-    """Whether two tensors hold the same numbers in the same order, whatever their shapes and precisions."""
-    a, b = (np.ravel(np.asarray(tensor, "float64")) for tensor in (outputs, others))
-    return len(a) == len(b) and np.allclose(a, b, rtol=1e-2, atol=1e-4 * np.max(np.abs(b), initial=0), equal_nan=True)
+    """Whether two tensors hold the same numbers, as far as half precision can tell."""
+    a, b = (np.asarray(tensor, "float64") for tensor in (outputs, others))
+    return np.allclose(a, b, rtol=1e-2, atol=1e-4 * np.max(np.abs(b), initial=0), equal_nan=True)
