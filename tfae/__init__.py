@@ -6,7 +6,7 @@ Each topic is one module, imported by name: ``from tfae import data, models, tra
 import os
 import sys
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def _import_tensorflow_quietly() -> None:
