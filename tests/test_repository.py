@@ -1,12 +1,14 @@
 """What holds the files of the repository together."""
 
 import ast
+import hashlib
 import json
 import os
 import re
 import subprocess
 import sys
 import tomllib
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -138,6 +140,17 @@ def test_the_package_says_nothing_when_it_is_imported():
         cwd=ROOT, capture_output=True, text=True,
     )  # fmt: skip
     assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
+
+
+def test_the_trained_models_are_those_of_the_table_and_older_versions_of_keras_load_them():
+    readme = (ROOT / "data" / "README.md").read_text(encoding="utf-8")
+    listed = dict(re.findall(r"^\| `(\w+\.keras)` \|.*\| `(\w{64})` \|$", readme, re.MULTILINE))
+    files = sorted((ROOT / "data" / "checkpoints").glob("*.keras"))
+    assert listed == {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    for path in files:
+        with zipfile.ZipFile(path) as archive:
+            config = archive.read("config.json")
+        assert b"input_axes" not in config and b"renorm" not in config  # which Keras 3.13 refuses
 
 
 # --- the arrows between modules --------------------------------------------------------------------------------------
