@@ -320,7 +320,7 @@ def test_a_model_that_cannot_be_restarted_is_named():
     with pytest.raises(ValueError, match="without weights yet; give x"):
         training.restartable(unbuilt)(0)
     x = np.ones((4, 6), "float32")
-    assert training.restartable(unbuilt, x)(0).fit(x, verbose=0).history["loss"]
+    assert training.restartable(unbuilt, x=x)(0).fit(x, verbose=0).history["loss"]
 
 
 def test_peak_memory_sees_what_is_held_and_given_back():

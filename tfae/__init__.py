@@ -5,12 +5,12 @@ Each topic is one module, imported by name: ``from tfae import data, models, tra
 =========================  =============================================================================
 chapter                    modules
 =========================  =============================================================================
-00 start here              data, plot
-01 concepts                models
-02 mathematics             models, losses
-03 training                models, training
+00 start here              data, strokes, plot
+01 concepts                autoencoder, models
+02 mathematics             autoencoder, models, losses
+03 training                autoencoder, models, training
 04 variants                models, layers, losses
-05 variational             models, layers, losses
+05 variational             variational, models, layers, losses
 06 latent analysis         latent, disentanglement
 07 visualisation           features, hooks
 08 attribution             targets, attribution, hooks
@@ -21,8 +21,7 @@ chapter                    modules
 13 scaling                 distribute, cluster, loop, replicas, records
 =========================  =============================================================================
 
-`strokes` draws what all of them run on. `checks`, `files`, `internals` and `inference` are the ground that the others
-stand on. ``import tfae`` makes Keras know the layers and models, so that ``keras.models.load_model`` finds them.
+`checks`, `files`, `internals` and `inference` are the ground that the others stand on. ``import tfae`` makes Keras know the layers and models, so that ``keras.models.load_model`` finds them.
 """
 
 import os

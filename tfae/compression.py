@@ -47,13 +47,13 @@ class Frequencies:
         """Return where the symbol's share of `total` begins, and how wide it is."""
         return sum(self.counts[:symbol]), self.counts[symbol]
 
-    def symbol_at(self, position: int) -> tuple[int, int, int]:
-        """Return the symbol whose share `position` is in, and its interval."""
+    def symbol_at(self, position: int) -> int:
+        """Return the symbol whose share `position` is in."""
         symbol = start = 0
         while start + self.counts[symbol] <= position:
             start += self.counts[symbol]
             symbol += 1
-        return symbol, start, self.counts[symbol]
+        return symbol
 
     def update(self, symbol: int) -> None:
         self.counts[symbol] += 1
@@ -119,7 +119,8 @@ def decode(data: bytes, n: int, sizes: Sequence[int]) -> np.ndarray:
     for i in range(n):
         for j, model in enumerate(models):
             unit = width // model.total
-            symbol, start, share = model.symbol_at(min(inside // unit, model.total - 1))
+            symbol = model.symbol_at(min(inside // unit, model.total - 1))
+            start, share = model.interval(symbol)
             inside, width = inside - unit * start, unit * share
             model.update(symbol)
             table[i, j] = symbol

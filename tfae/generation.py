@@ -24,7 +24,6 @@ from sklearn.mixture import GaussianMixture
 from tfae.checks import check_number, check_samples, check_seed, check_size, check_table, compatible, shape_text
 from tfae.inference import check_finite, in_batches, inference, sample_shape
 from tfae.latent import neighbours
-from tfae.models import ConditionalVariationalAutoencoder
 
 # --- distances between distributions ---------------------------------------------------------------------------------
 
@@ -335,7 +334,7 @@ def fit_density(
     """
     if not (hasattr(autoencoder, "encode") and hasattr(autoencoder, "decode")):
         raise ValueError(f"{autoencoder!r} has no encode and decode; give a tfae.models.Autoencoder, or one like it")
-    if isinstance(autoencoder, ConditionalVariationalAutoencoder):
+    if hasattr(autoencoder, "for_class"):
         raise ValueError(
             "a conditional autoencoder decodes a code only with a class; give cvae.for_class(label), and the samples "
             "of that class"

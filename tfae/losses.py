@@ -38,7 +38,7 @@ def bernoulli_log_likelihood(x: Any, probability: Any) -> Any:
     return _sum_features(x * ops.log(probability) + (1 - x) * ops.log(1 - probability))
 
 
-def gaussian_log_likelihood(x: Any, mean: Any, scale: float = 1.0) -> Any:
+def gaussian_log_likelihood(x: Any, mean: Any, *, scale: float = 1.0) -> Any:
     """Return log p(x) of independent features with standard deviation `scale` around `mean`.
 
     Parameters

@@ -186,7 +186,7 @@ class VariationalAutoencoder(Autoencoder):
     def _log_likelihood(self, x: Any, decoded: Any) -> Any:
         if self.likelihood == "bernoulli":
             return bernoulli_log_likelihood(x, decoded)
-        return gaussian_log_likelihood(x, decoded, self.scale)
+        return gaussian_log_likelihood(x, decoded, scale=self.scale)
 
     # Answers.
 
