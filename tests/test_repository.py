@@ -200,7 +200,7 @@ def test_arrows_run_one_way():
 def test_what_a_reader_copies_does_not_drag_in_the_training_loop():
     assert {module for module in MODULES if "loop" in reached(module)} <= STAND_ON_THE_LOOP
     for module in ("checks", "files", "replicas", "losses", "plot", "hooks", "strokes", "alphabet", "audio"):
-        assert reached(module) <= {module, "checks"}, module
+        assert reached(module) <= {module, "checks", "internals"}, module
 
 
 def test_the_map_of_chapters_is_what_the_modules_say():

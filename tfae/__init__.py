@@ -21,7 +21,8 @@ chapter                    modules
 13 scaling                 distribute, cluster, loop, replicas, records
 =========================  =============================================================================
 
-`checks`, `files`, `internals` and `inference` are the ground that the others stand on. ``import tfae`` makes Keras know the layers and models, so that ``keras.models.load_model`` finds them.
+`checks`, `files`, `internals` and `inference` are the ground that the others stand on. ``import tfae``
+makes Keras know the layers and models, so that ``keras.models.load_model`` finds them.
 """
 
 import os
