@@ -1,9 +1,11 @@
 # make course   run every chapter and leave pages to read in build/course
 # make lab      open the chapters in JupyterLab
+# make quick    check the code and run the unit tests, without the chapters
 # make test     check the code and run every test
+# make ranges   run the unit tests on the lowest and the newest versions that pyproject.toml allows
 # make clean    remove .venv and build
 #
-# Each sets up .venv by itself, needs only Python 3.11 or newer, and is quick when nothing changed.
+# Each sets up .venv by itself, needs only Python 3.11, 3.12 or 3.13, and is quick when nothing changed.
 
 PYTHON ?= python3
 BIN := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
@@ -11,7 +13,13 @@ BIN := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 SOURCES := $(wildcard tfae/*.py tests/*.py tools/*.py benchmarks/*.py data/* chapters/*.ipynb chapters/*.bib *.toml *.yml *.md)
 TESTED := build/tested$(if $(TFAE_DATA_DIR),-with-real-data)
 
-.PHONY: course lab test clean
+define CHECKS
+@$(BIN)/ruff check .
+@$(BIN)/ruff format --check -q tfae tests tools benchmarks
+@$(BIN)/mypy
+endef
+
+.PHONY: course lab quick test ranges clean
 
 course: .venv/installed
 	@$(BIN)/python tools/run_course.py
@@ -23,15 +31,20 @@ test: $(TESTED)
 	@echo "all tests pass, and nothing has changed since; 'make -B test' runs them again"
 
 $(TESTED): .venv/installed $(SOURCES)
-	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check -q tfae tests tools benchmarks
-	@$(BIN)/mypy
+	$(CHECKS)
 	@$(BIN)/python -m coverage run -m pytest
 	@$(BIN)/python -m coverage report
 	@mkdir -p build && touch $@
 
+quick: .venv/installed
+	$(CHECKS)
+	@$(BIN)/python -m pytest tests
+
+ranges: .venv/installed
+	@$(BIN)/python tools/try_ranges.py
+
 .venv/installed: pyproject.toml constraints.txt
-	@$(PYTHON) -c "import sys; sys.exit('Python 3.11 or newer is needed, this is ' + sys.version.split()[0] + '. Say which one to use: make course PYTHON=python3.12') if sys.version_info < (3, 11) else None"
+	@$(PYTHON) -c "import sys; sys.exit('Python 3.11, 3.12 or 3.13 is needed (TensorFlow 2.21 has no wheel for 3.14), this is ' + sys.version.split()[0] + '. Say which one to use: make course PYTHON=python3.12') if not (3, 11) <= sys.version_info < (3, 14) else None"
 	@echo "setting up .venv (once; two to five minutes, most of it TensorFlow's 600 MB)"
 	@$(PYTHON) -m venv $$(test -f $@ || echo --clear) .venv  # what a failed attempt left is not built upon
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[course,test]"

@@ -37,7 +37,7 @@ from sklearn.preprocessing import StandardScaler
 
 CODE_SIZE, HIDDEN, STEPS, BATCH_SIZE = 32, (200, 200), 2500, 100
 FALSE_ALARMS = 0.05
-COLUMNS = ("PCA", "5-NN", "VAE", "error", "false alarms", "detected")
+COLUMNS = ("PCA", "5-NN", "VAE", "± s.e.", "false alarms", "detected")
 
 
 def main() -> None:
@@ -78,12 +78,12 @@ def one_against_rest(dataset: data.Dataset, digit: int) -> list[float]:
     x_fit, x_validation = x[held_out:], x[:held_out]
     vae = train(x_fit)
     error = targets.reconstruction_error(vae)
-    alarm = anomaly.threshold(anomaly.score(error, x_validation), FALSE_ALARMS)
-    ours = anomaly.evaluate(anomaly.score(error, x_test), strange, alarm)
+    alarm = anomaly.threshold(anomaly.score(error, x_validation), false_alarm_share=FALSE_ALARMS)
+    ours = anomaly.evaluate(anomaly.score(error, x_test), strange, alarm=alarm)
     return [
         anomaly.evaluate(pca_error(pca, x_test), strange).auroc,
         anomaly.evaluate(nearest.mean(axis=1), strange).auroc,
-        *(ours.auroc, ours.auroc_error, ours.false_alarms, ours.detected),
+        *(ours.auroc, ours.auroc_standard_error, ours.false_alarm_share, ours.detected_share),
     ]
 
 

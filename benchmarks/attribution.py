@@ -109,7 +109,7 @@ def ours(model: keras.Model, x: np.ndarray) -> dict[str, dict[str, Callable]]:
             "gradient": lambda: attribution.gradient(target, x).values,
             "SmoothGrad, 50": lambda: attribution.smooth_grad(target, x, n_samples=50).values,
             "integrated gradients": lambda: attribution.integrated_gradients(target, x, steps=50).values,
-            "occlusion": lambda: attribution.occlusion(target, x, SIZE, STRIDE).values,
+            "occlusion": lambda: attribution.occlusion(target, x, window=SIZE, stride=STRIDE).values,
         }
     }
 

@@ -3,7 +3,7 @@ import pytest
 
 from tfae.alphabet import Alphabet
 
-SMALL = Alphabet("abc ", 8)
+SMALL = Alphabet(characters="abc ", length=8)
 
 
 def test_strings_come_back_and_the_numbers_are_those_of_the_characters():
@@ -28,7 +28,7 @@ def test_a_string_ends_at_its_first_filling():
 
 
 def test_more_than_255_characters_need_wider_numbers():
-    alphabet = Alphabet("".join(chr(i) for i in range(0x4E00, 0x4E00 + 300)), 3)
+    alphabet = Alphabet(characters="".join(chr(i) for i in range(0x4E00, 0x4E00 + 300)), length=3)
     assert alphabet.decode(alphabet.encode(["\u4e00\u4f2b"])) == ["\u4e00\u4f2b"]
 
 
@@ -69,4 +69,4 @@ def test_what_is_no_array_of_strings_is_refused(x, message):
 @pytest.mark.parametrize(("characters", "length"), [("", 5), ("aba", 5), ("ab", 0), ("ab", 2.0)])
 def test_an_impossible_alphabet_is_refused(characters, length):
     with pytest.raises(ValueError, match=r"(characters|length) is"):
-        Alphabet(characters, length)
+        Alphabet(characters=characters, length=length)

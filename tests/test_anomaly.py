@@ -1,3 +1,5 @@
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from sklearn.decomposition import PCA
 from tfae import anomaly, attribution, models, targets
 
 SIZE, UNITS = 12, 3
+of_its_own_samples = pytest.mark.filterwarnings("ignore:.* samples are among those that the")
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +46,7 @@ def vae():
 # --- scores ----------------------------------------------------------------------------------------------------------
 
 
+@of_its_own_samples
 def test_the_code_distance_is_mahalanobis_and_knows_no_scale(linear, x):
     z = linear.encode(x).astype("float64")
     distances = anomaly.score(anomaly.code_distance(linear, x), x)
@@ -54,6 +58,7 @@ def test_the_code_distance_is_mahalanobis_and_knows_no_scale(linear, x):
     np.testing.assert_allclose(distances, np.sum(scores**2, axis=1), rtol=1e-3)
 
 
+@of_its_own_samples
 def test_the_negative_log_likelihood_is_that_of_two_gaussians(linear, x):
     nll = anomaly.score(anomaly.negative_log_likelihood(linear, x), x)
     z, x_hat = linear.encode(x).astype("float64"), linear.reconstruct(x)
@@ -63,6 +68,7 @@ def test_the_negative_log_likelihood_is_that_of_two_gaussians(linear, x):
     np.testing.assert_allclose(nll, by_hand, rtol=1e-3)
 
 
+@of_its_own_samples
 def test_each_score_sees_what_it_should(linear, x):
     """Off the plane the error rises and the code stays; far along the plane it is the other way round."""
     pca = PCA(SIZE).fit(x)
@@ -88,6 +94,7 @@ def test_the_negative_elbo_is_that_of_the_model(vae):
     np.testing.assert_array_equal(anomaly.score(target, x), anomaly.score(target, x))
 
 
+@of_its_own_samples
 def test_combined_scores_count_in_units_of_their_own_spread(linear, x):
     error, distance = targets.reconstruction_error(linear), anomaly.code_distance(linear, x)
     by_hand = sum((s - s.mean()) / s.std() for s in (anomaly.score(error, x), anomaly.score(distance, x)))
@@ -98,7 +105,7 @@ def test_combined_scores_count_in_units_of_their_own_spread(linear, x):
     assert both.name == "reconstruction error + code distance"
     with pytest.raises(ValueError, match="scores is empty"):
         anomaly.combined([], x)
-    with pytest.raises(ValueError, match="for all 300 normal samples, so it has no unit"):
+    with pytest.raises(ValueError, match="<lambda> is 0 for all 300 normal samples, so it has no unit"):
         anomaly.combined([lambda batch: 0 * batch[:, 0]], x)
 
 
@@ -134,6 +141,7 @@ def autoencoders():
     }
 
 
+@of_its_own_samples
 @pytest.mark.filterwarnings("ignore:1 of 2 attributions miss the tolerance")
 @pytest.mark.parametrize("kind", autoencoders())
 def test_every_form_of_autoencoder_can_be_scored_and_explained(kind):
@@ -144,7 +152,7 @@ def test_every_form_of_autoencoder_can_be_scored_and_explained(kind):
     z = autoencoder.encode(x).reshape(60, -1)
     distances = anomaly.score(anomaly.code_distance(autoencoder, x, batch_size=7), x)
     assert distances.mean() == pytest.approx(z.shape[1] * 59 / 60, rel=1e-3)
-    explained = anomaly.explain(target, autoencoder, x[:2], steps=20)
+    explained = anomaly.explain(target, autoencoder, x[:2], search_steps=20)
     assert explained.normal.shape == x[:2].shape
     assert kind == "k-sparse" or explained.attribution.completeness_gap.max() < 0.01  # a k-sparse code jumps
 
@@ -169,7 +177,7 @@ def test_scores_that_cannot_be_are_refused(linear, x):
         anomaly.code_distance(linear, x[:, :5])
     broken = x.copy()
     broken[4, 2] = np.nan
-    with pytest.raises(ValueError, match=r"x_normal holds 1 values that are NaN or infinite, the first at \(4, 2\)"):
+    with pytest.raises(ValueError, match=r"x_normal holds 1 values that are NaN, .*, the first at \(4, 2\)"):
         anomaly.code_distance(linear, broken)
     with pytest.raises(ValueError, match=r"x holds 1 values that are NaN"):
         anomaly.score(anomaly.code_distance(linear, x), broken)
@@ -183,8 +191,64 @@ def test_scores_that_cannot_be_are_refused(linear, x):
         anomaly.negative_log_likelihood(perfect, x[:, :2])
     with pytest.raises(ValueError, match=r"returns shape \(300, 12\) for 300 samples"):
         anomaly.score(lambda batch: batch, x)
-    with pytest.raises(ValueError, match="the score of x holds 300 values that are NaN"):
+    with pytest.raises(ValueError, match="<lambda> returns NaN or infinity: 300 of 300 values"):
         anomaly.score(lambda batch: batch[:, 0] * np.nan, x)
+
+
+def test_a_score_of_a_dataset_is_that_of_its_samples(linear, x):
+    target = targets.reconstruction_error(linear)
+    dataset = tf.data.Dataset.from_tensor_slices((x, np.zeros(300))).batch(70)
+    np.testing.assert_allclose(anomaly.score(target, dataset), anomaly.score(target, x), rtol=1e-5)
+    eight_bit = np.arange(48, dtype="uint8").reshape(4, SIZE)
+    np.testing.assert_allclose(
+        anomaly.score(target, eight_bit), anomaly.score(target, eight_bit.astype("float32")), rtol=1e-6
+    )
+
+
+@of_its_own_samples
+def test_a_conditional_autoencoder_must_be_told_the_class():
+    encoder, decoder = models.dense_encoder(6, 4, (), seed=0), models.dense_decoder(6, 2 + 3, (), seed=1)
+    conditional = models.ConditionalVariationalAutoencoder(encoder, decoder, 3, seed=0)
+    x = np.random.default_rng(0).random((40, 6)).astype("float32")
+    calls = (
+        lambda: anomaly.negative_log_likelihood(conditional, x),
+        lambda: anomaly.score(anomaly.negative_elbo(conditional), x),
+        lambda: anomaly.explain(lambda x: x[:, 0], conditional, x),
+    )
+    for call in calls:
+        with pytest.raises(ValueError, match=r"decodes for a class, and none was given.*for_class\(3\)"):
+            call()
+    one = conditional.for_class(1)
+    target = anomaly.negative_log_likelihood(one, x)
+    explained = anomaly.explain(target, one, x[:2], search_steps=5)
+    gained = anomaly.score(target, x[:2]) - anomaly.score(target, explained.normal)
+    np.testing.assert_allclose(explained.attribution.values.sum(axis=1), gained, rtol=0.02)
+    z = conditional.encoder.predict(x, verbose=0)[:, :2]  # the encoder sees the sample alone: nothing is missing
+    away = x[:1].copy() + 1
+    z_away = conditional.encoder.predict(away, verbose=0)[:, :2] - z.mean(axis=0)
+    expected = np.einsum("ni,ij,nj->n", z_away, np.linalg.inv(np.cov(z.T)), z_away)
+    np.testing.assert_allclose(anomaly.score(anomaly.code_distance(conditional, x), away), expected, rtol=1e-3)
+
+
+def test_half_precision_gives_the_scores_of_single(linear, x):
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        half = models.linear_autoencoder(SIZE, UNITS, seed=0)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    half.set_weights(linear.get_weights())
+    fit, new = x[:200], x[200:]
+    for make in (anomaly.code_distance, anomaly.negative_log_likelihood):
+        expected = anomaly.score(make(linear, fit), new)
+        np.testing.assert_allclose(anomaly.score(make(half, fit), new), expected, rtol=0.02, atol=0.02)
+    strange = new[:4] + 300.0  # squares of 90,000, which no half precision number reaches
+    target = anomaly.negative_log_likelihood(half, fit)
+    by_single = anomaly.negative_log_likelihood(linear, fit)
+    np.testing.assert_allclose(anomaly.score(target, strange), anomaly.score(by_single, strange), rtol=0.02)
+    explained = anomaly.explain(target, half, new[:4], search_steps=20, tolerance=0.2)
+    assert explained.normal.dtype == explained.distance.dtype == np.float32
+    lengths = np.linalg.norm(new[:4] - linear.reconstruct(new[:4]), axis=1)
+    np.testing.assert_allclose(explained.distance, lengths, rtol=0.02)
 
 
 # --- thresholds ------------------------------------------------------------------------------------------------------
@@ -194,9 +258,9 @@ def test_a_threshold_keeps_its_promise_on_new_normals():
     """Over many draws: on average the promised rate, and 95 % of the sets inside their interval."""
     rng = np.random.default_rng(0)
     for n, wanted in ((19, 0.05), (99, 0.1), (500, 0.03)):
-        chosen = [anomaly.threshold(rng.exponential(size=n), wanted) for _ in range(2000)]
+        chosen = [anomaly.threshold(rng.exponential(size=n), false_alarm_share=wanted) for _ in range(2000)]
         true_rates = np.exp([-alarm.value for alarm in chosen])  # of an exponential distribution
-        promised = chosen[0].false_alarm_rate
+        promised = chosen[0].false_alarm_share
         assert promised <= wanted < promised + 1 / n
         assert true_rates.mean() == pytest.approx(promised, rel=0.05)
         low, high = chosen[0].interval
@@ -206,28 +270,69 @@ def test_a_threshold_keeps_its_promise_on_new_normals():
 
 def test_a_threshold_is_the_smallest_that_will_do():
     scores = np.arange(99)[::-1]
-    alarm = anomaly.threshold(scores, 0.05)  # 5 of 100 places lie above it
-    assert alarm.value == 94 and alarm.false_alarm_rate == 0.05
+    alarm = anomaly.threshold(scores, false_alarm_share=0.05)  # 5 of 100 places lie above it
+    assert alarm.value == 94 and alarm.false_alarm_share == 0.05
     np.testing.assert_array_equal(alarm.raised([93.0, 94.0, 94.1]), [False, False, True])
-    assert anomaly.threshold(np.arange(19), 0.05).value == 18  # the largest: 1 of 20 places above
-    assert not anomaly.threshold(np.ones(50), 0.05).raised(np.ones(9)).any()  # ties never raise the rate
+    assert anomaly.threshold(np.arange(19)).value == 18  # the largest: 1 of 20 places above
+    assert not anomaly.threshold(np.ones(50)).raised(np.ones(9)).any()  # ties never raise the rate
+
+
+def identity(size):
+    autoencoder = models.linear_autoencoder(size, size)
+    autoencoder.set_weights([np.eye(size), np.zeros(size), np.eye(size), np.zeros(size)])
+    return autoencoder
+
+
+def test_a_score_warns_of_the_samples_that_it_was_made_from():
+    autoencoder, x = identity(3), np.random.default_rng(0).normal(size=(60, 3))  # float64: rounded before it is known
+    made, new = x[:40], x[40:]
+    distance = anomaly.code_distance(autoencoder, made)
+    both = anomaly.combined([distance, targets.latent(autoencoder, 0)], x[35:45])
+    cases = ((distance, made, 40), (distance, made[5:12], 7), (distance, x, 40), (both, x, 45))
+    for target, asked, known in cases:
+        with pytest.warns(UserWarning, match=f"{known} of these {len(asked)} samples are among those that the code"):
+            anomaly.score(target, asked, batch_size=9)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scores = anomaly.score(distance, new)
+        anomaly.score(targets.latent(autoencoder, 0), x)  # made from nothing
+    away = new - made.mean(axis=0)
+    np.testing.assert_allclose(scores, np.einsum("ni,ij,nj->n", away, np.linalg.inv(np.cov(made.T)), away), rtol=1e-4)
+
+
+@of_its_own_samples
+def test_why_it_warns_a_threshold_from_the_scores_own_samples_breaks_its_promise():
+    """Ten units and 40 normal samples: the share of new ones above a threshold that promises 4.9 %."""
+    autoencoder, rng = identity(10), np.random.default_rng(0)
+    new, found = rng.normal(size=(4000, 10)), {"own": [], "others": []}
+    for _ in range(12):
+        x = rng.normal(size=(80, 10))
+        distance = anomaly.code_distance(autoencoder, x[:40])
+        scores = anomaly.score(distance, new)
+        for name, normal in (("own", x[:40]), ("others", x[40:])):
+            alarm = anomaly.threshold(anomaly.score(distance, normal))
+            assert alarm.false_alarm_share == pytest.approx(2 / 41)
+            found[name].append(alarm.raised(scores).mean())
+    assert np.mean(found["own"]) > 0.15
+    standard_error = np.std(found["others"], ddof=1) / np.sqrt(12)
+    assert np.mean(found["others"]) == pytest.approx(2 / 41, abs=3 * standard_error)
 
 
 @pytest.mark.parametrize(
-    ("scores", "rate", "message"),
+    ("scores", "share", "message"),
     [
         (np.arange(18), 0.05, "0.05 needs at least 19 normal samples, and there are 18.*promises 0.0526"),
         (np.arange(98), 0.01, "at least 99 normal samples"),
-        (np.arange(50), 0, "false_alarm_rate is 0; it must be a number in"),
-        (np.arange(50), 1.0, "false_alarm_rate is 1.0"),
+        (np.arange(50), 0, "false_alarm_share is 0; it must be a number in"),
+        (np.arange(50), 1.0, "false_alarm_share is 1.0"),
         (np.array([1.0, np.nan] * 50), 0.05, "normal_scores holds 50 values that are NaN or infinite, the first at 1"),
         (np.ones((50, 2)), 0.05, r"normal_scores has shape \(50, 2\)"),
         (np.ones(0), 0.05, r"normal_scores has shape \(0,\)"),
     ],
 )
-def test_thresholds_that_cannot_be_are_refused(scores, rate, message):
+def test_thresholds_that_cannot_be_are_refused(scores, share, message):
     with pytest.raises(ValueError, match=message):
-        anomaly.threshold(scores, rate)
+        anomaly.threshold(scores, false_alarm_share=share)
 
 
 # --- evaluation ------------------------------------------------------------------------------------------------------
@@ -235,13 +340,13 @@ def test_thresholds_that_cannot_be_are_refused(scores, rate, message):
 
 def test_an_evaluation_by_hand():
     scores, truth = np.array([1.0, 2, 3, 4, 5]), np.array([0, 0, 1, 0, 1])
-    result = anomaly.evaluate(scores, truth, anomaly.Threshold(3.5, 0.1, (0, 1), 9))
+    result = anomaly.evaluate(scores, truth, alarm=anomaly.Threshold(3.5, 0.1, (0, 1), 9))
     assert result.auroc == pytest.approx(5 / 6)  # five of the six pairs are in order
     assert result.average_precision == pytest.approx((1 / 1 + 2 / 3) / 2)  # the anomaly is the positive class
     assert (result.prevalence, result.n_normal, result.n_anomalies) == (0.4, 3, 2)
-    assert result.false_alarms == pytest.approx(1 / 3) and result.detected == 0.5
+    assert result.false_alarm_share == pytest.approx(1 / 3) and result.detected_share == 0.5
     # Shares below each anomaly: 2/3, 1. Shares above each normal sample: 1, 1, 1/2.
-    assert result.auroc_error == pytest.approx(
+    assert result.auroc_standard_error == pytest.approx(
         np.sqrt(np.var([2 / 3, 1], ddof=1) / 2 + np.var([1, 1, 0.5], ddof=1) / 3)
     )
     assert anomaly.evaluate(-scores, truth).auroc == pytest.approx(1 / 6)
@@ -254,7 +359,7 @@ def test_the_standard_error_is_the_scatter_over_new_samples():
         scores = np.concatenate([rng.normal(size=80), rng.normal(1, size=40)])
         found.append(anomaly.evaluate(scores, np.arange(120) >= 80))
     scatter = np.std([result.auroc for result in found])
-    assert np.mean([result.auroc_error for result in found]) == pytest.approx(scatter, rel=0.12)
+    assert np.mean([result.auroc_standard_error for result in found]) == pytest.approx(scatter, rel=0.12)
 
 
 @pytest.mark.parametrize(
@@ -281,7 +386,7 @@ def test_an_explanation_points_at_what_was_changed(linear, x):
     strange = x[:8].copy()
     strange[:, 5] += 6
     target = anomaly.negative_log_likelihood(linear, x)
-    explained = anomaly.explain(target, linear, strange, steps=120, learning_rate=0.1, tolerance=1e-3)
+    explained = anomaly.explain(target, linear, strange, search_steps=120, learning_rate=0.1, tolerance=1e-3)
     np.testing.assert_allclose(explained.normal, linear.reconstruct(strange), atol=0.02)
     gained = anomaly.score(target, strange) - anomaly.score(target, explained.normal)
     np.testing.assert_allclose(explained.attribution.values.sum(axis=1), gained, rtol=2e-3)
@@ -289,6 +394,7 @@ def test_an_explanation_points_at_what_was_changed(linear, x):
     np.testing.assert_allclose(explained.distance, np.linalg.norm(strange - explained.normal, axis=1), rtol=1e-5)
 
 
+@of_its_own_samples
 def test_a_sum_of_scores_is_a_score(linear, x):
     error, distance = targets.reconstruction_error(linear), anomaly.code_distance(linear, x)
 
@@ -299,3 +405,18 @@ def test_a_sum_of_scores_is_a_score(linear, x):
     np.testing.assert_allclose(anomaly.score(both, x), expected, rtol=1e-5)
     found = attribution.integrated_gradients(both, x[:4])
     assert found.completeness_gap.max() < 0.005 and both(tf.constant(x[:4])).shape == (4,)
+
+
+def test_a_dead_sensor_is_found_against_the_nearest_normal_and_not_against_zero(linear, x):
+    """A sensor that reads 0 where 20 would be normal: zero as what is absent says that it does not count."""
+    shift = np.zeros(SIZE, "float32")
+    shift[5] = 20
+    moved = models.linear_autoencoder(SIZE, UNITS, seed=0)
+    encode, encode_bias, decode, decode_bias = linear.get_weights()
+    moved.set_weights([encode, encode_bias - shift @ encode, decode, decode_bias + shift])
+    dead = (x[:4] + shift) * (np.arange(SIZE) != 5)
+    target = targets.reconstruction_error(moved)
+    against_zero = attribution.integrated_gradients(target, dead).values
+    assert (against_zero[:, 5] == 0).all()
+    explained = anomaly.explain(target, moved, dead, search_steps=20)
+    assert (np.argmax(explained.attribution.values, axis=1) == 5).all()

@@ -69,7 +69,7 @@ def test_griffin_lim_without_momentum_is_the_original_and_never_gets_worse():
         gaps.append(np.linalg.norm(np.abs(consistent) - wanted))
         spectrum = wanted * np.exp(1j * np.angle(consistent))
     assert (np.diff(gaps) < 0).all()
-    made = audio.griffin_lim(audio.spectrogram(x), 3200, iterations=6, momentum=0, seed=5)
+    made = audio.griffin_lim(audio.spectrogram(x), 3200, steps=6, momentum=0, seed=5)
     np.testing.assert_allclose(made, audio._inverse(spectrum, 3200), atol=1e-5)
 
 
@@ -86,13 +86,13 @@ def test_griffin_lim_with_scipys_transform_makes_the_same_sounds():
         ahead = possible + 0.99 * (possible - before)
         spectrum = strength * ahead / np.abs(ahead)
     expected = stft.istft(spectrum.swapaxes(1, 2), k1=3100)
-    np.testing.assert_allclose(audio.griffin_lim(wanted, 3100, iterations=8), expected, atol=1e-4)
+    np.testing.assert_allclose(audio.griffin_lim(wanted, 3100, steps=8), expected, atol=1e-4)
 
 
 def test_more_rounds_come_nearer_and_momentum_sooner():
     x, _ = vowels.make(4, seed=0)
     gaps = {
-        (rounds, momentum): np.linalg.norm(error(x, iterations=rounds, momentum=momentum))
+        (rounds, momentum): np.linalg.norm(error(x, steps=rounds, momentum=momentum))
         for rounds, momentum in ((1, 0), (30, 0), (30, 0.99))
     }
     assert gaps[30, 0.99] < 0.8 * gaps[30, 0] < 0.8 * 0.5 * gaps[1, 0]
@@ -106,9 +106,28 @@ def test_a_tone_comes_back():
     np.testing.assert_allclose(np.abs(made[0, 800:2400]).max(), 0.5, atol=0.03)
 
 
+def test_what_griffin_lim_makes_can_be_analysed_again():
+    """Strengths of noise at full scale fit no sound below it: turned down as a whole, the shape is that of before."""
+    x = np.random.default_rng(0).normal(size=(1, 2000))
+    picture = audio.spectrogram(0.99 * x / np.abs(x).max()) + 12
+    picture = np.minimum(picture, 0)
+    made = audio.griffin_lim(picture, 2000, steps=3)
+    strength = 128 * 10 ** (picture / 20)
+    angles = np.random.default_rng(0).uniform(-np.pi, np.pi, strength.shape)
+    spectrum, possible = strength * np.exp(1j * angles), 0
+    for _ in range(3):
+        before, possible = possible, audio._stft(audio._inverse(spectrum, 2000))
+        ahead = possible + 0.99 * (possible - before)
+        spectrum = strength * ahead / np.abs(ahead)
+    loud = audio._inverse(spectrum, 2000)
+    assert np.abs(loud).max() > 1.05 and np.abs(made).max() == 1
+    np.testing.assert_allclose(made, loud / np.abs(loud).max(), atol=1e-4)
+    audio.spectrogram(made)
+
+
 def test_the_same_seed_gives_the_same_sound():
     picture = audio.spectrogram(vowels.make(2, seed=0)[0])
-    first, second, other = (audio.griffin_lim(picture, 3200, iterations=3, seed=seed) for seed in (0, 0, 1))
+    first, second, other = (audio.griffin_lim(picture, 3200, steps=3, seed=seed) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, second)
     assert not np.array_equal(first, other)
 
@@ -119,7 +138,7 @@ def test_the_same_seed_gives_the_same_sound():
         ({"decibels": np.zeros((1, 28, 256))}, r"decibels has shape \(1, 28, 256\).*\(n, 28, 257\)"),
         ({"length": 3000}, r"takes \(n, 27, 257\)"),
         ({"length": 100}, "at least 512"),
-        ({"iterations": 0}, "iterations is 0"),
+        ({"steps": 0}, "steps is 0"),
         ({"momentum": 1.5}, "momentum is 1.5"),
         ({"decibels": np.full((1, 28, 257), np.nan)}, "NaN"),
         ({"decibels": np.full((1, 28, 257), 0.7)}, "0 decibels is full scale"),
@@ -163,7 +182,16 @@ def test_the_pitch_of_vowels_is_what_they_were_made_with():
 
 def test_the_pitch_at_another_rate():
     x = 0.5 * np.sin(2 * np.pi * 130 * np.arange(16_000) / 44_100)
-    np.testing.assert_allclose(audio.pitch(x[np.newaxis], rate=44_100), 130, rtol=1e-3)
+    np.testing.assert_allclose(audio.pitch(x[np.newaxis], sample_rate=44_100), 130, rtol=1e-3)
+
+
+@pytest.mark.parametrize("offset", [0.02, 0.3, -0.4])
+def test_an_offset_changes_neither_pitch_nor_formants(offset):
+    sounds, factors = vowels.make(20, seed=7)
+    np.testing.assert_allclose(audio.pitch(sounds + offset), factors[:, 1], rtol=1e-3)
+    np.testing.assert_allclose(audio.formants(sounds + offset), audio.formants(sounds), rtol=1e-3)
+    tones = np.stack([tone(f) for f in (61, 123.4, 395)])
+    np.testing.assert_allclose(audio.pitch(tones + offset), [61, 123.4, 395], rtol=1e-3)
 
 
 def test_noise_has_no_pitch():
@@ -247,7 +275,7 @@ def test_another_pitch_leaves_the_formants_where_they_were():
     sounds, factors = vowels.make(40, seed=3)
     low = factors[:, 1] < 125
     picture = audio.envelope(audio.spectrogram(sounds[low]), factors[low, 1])
-    made = audio.griffin_lim(audio.voiced(picture, 1.25 * factors[low, 1]), 3200, iterations=30)
+    made = audio.griffin_lim(audio.voiced(picture, 1.25 * factors[low, 1]), 3200, steps=30)
     np.testing.assert_allclose(audio.pitch(made), 1.25 * factors[low, 1], rtol=0.01)
     assert (np.abs(audio.formants(made) / factors[low, 2:5] - 1) < 0.08).mean() > 0.95
 
@@ -261,14 +289,14 @@ def test_another_pitch_leaves_the_formants_where_they_were():
         ({"pitch": 100.0}, r"pitch has shape \(\) for 2 sounds; give one pitch each"),
         ({"pitch": [100.0, np.nan]}, "the pitch of sound 1 is nan; it must be from 20 to 1000 Hz"),
         ({"pitch": [5.0, 100.0]}, "the pitch of sound 0 is 5"),
-        ({"rate": 10}, "rate is 10"),
+        ({"sample_rate": 10}, "sample_rate is 10"),
         ({"decibels": np.full((2, 5, 257), 0.7)}, "0 decibels is full scale"),
     ],
 )
 def test_voices_that_cannot_be_taken_apart_are_refused(function, change, message):
-    arguments = {"decibels": np.full((2, 5, 257), -20.0), "pitch": [100.0, 120.0], "rate": 8000} | change
+    arguments = {"decibels": np.full((2, 5, 257), -20.0), "pitch": [100.0, 120.0], "sample_rate": 8000} | change
     with pytest.raises(ValueError, match=message):
-        function(*arguments.values())
+        function(*list(arguments.values())[:2], sample_rate=arguments["sample_rate"])
 
 
 # --- what cannot be analysed -----------------------------------------------------------------------------------------
@@ -290,6 +318,7 @@ clipped = np.clip(5 * good, -1, 1)
         (3 * good, r"sound \d in x goes to 1\.\d+; sounds are numbers in \[-1, 1\]"),
         ((good * 32767).astype(np.int16), "dtype int16.*divide 16-bit samples by 32768"),
         (np.stack([good[0], 0 * good[0]]), "sound 1 in x is silent"),
+        (np.stack([good[0], 0 * good[0] + 0.3]), "sound 1 in x is silent"),
         (np.stack([good[0], clipped[1]]), r"sound 1 in x is clipped: \d+ samples"),
         (np.stack([good[0], 32767 / 32768 * clipped[0]]), "sound 1 in x is clipped"),
         (good.astype(complex), "real numbers"),
@@ -309,8 +338,8 @@ def test_a_peak_at_full_scale_is_not_clipping():
 @pytest.mark.parametrize("function", [audio.pitch, audio.formants])
 @pytest.mark.parametrize("rate", [16.0, 8, 96_000, True])
 def test_a_wrong_rate_is_said(function, rate):
-    with pytest.raises(ValueError, match=f"rate is {rate!r}; it must be a whole number of samples per second"):
-        function(good, rate)
+    with pytest.raises(ValueError, match=f"sample_rate is {rate!r}; it must be a whole number of samples per second"):
+        function(good, sample_rate=rate)
 
 
 @pytest.mark.parametrize(

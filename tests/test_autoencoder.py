@@ -173,6 +173,20 @@ def test_sample_weights_weigh_the_errors_without_a_target(name, how, x):
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("length", [4, 7])
+def test_weights_of_images_are_those_of_samples(length):
+    """As many samples as columns: weights laid along the columns would fit as well."""
+    x = np.random.default_rng(0).random((4, 4, 4, 1)).astype("float32")
+    model = models.conv_autoencoder((4, 4, 1), 2, (3,), seed=0)
+    model.compile(keras.optimizers.SGD(0.0), "mse", weighted_metrics=["mae"])
+    weights = np.array([0, 1, 2, 5], "float32")
+    errors = model.reconstruction_error(x)
+    logs = model.evaluate(x, sample_weight=weights, batch_size=length, verbose=0, return_dict=True)
+    np.testing.assert_allclose(logs["loss"], np.mean(weights * errors), rtol=1e-5)
+    mae = np.abs(x - model.reconstruct(x)).mean(axis=(1, 2, 3))
+    np.testing.assert_allclose(logs["mae"], np.sum(weights * mae) / weights.sum(), rtol=1e-5)
+
+
 def test_a_variational_loss_is_weighted_by_the_sample():
     x = np.random.default_rng(0).random((400, *SHAPE)).astype("float32")
     model, weights = simple("variational"), np.r_[np.ones(200), np.zeros(200)].astype("float32")

@@ -1,7 +1,9 @@
+import io
 import math
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.decomposition import PCA
 
 from tfae import compression, data
@@ -98,6 +100,12 @@ def test_codes_come_back_rounded_to_the_step(codes, step):
     assert len(written) <= header + compression.ideal_bits(symbols, (symbols.max(axis=0) + 1).tolist()) / 8 + 2
 
 
+def test_the_longest_code_that_can_be_written_comes_back():
+    codes = np.zeros((2, 65_535), "float32")
+    codes[1, -1] = 3
+    np.testing.assert_array_equal(compression.decompress(compression.compress(codes, 1.0)), codes)
+
+
 def test_a_wrong_or_missing_byte_is_noticed(codes):
     written = compression.compress(codes[:40], 0.5)
     for end in (0, 3, 13, 20, len(written) - 1):
@@ -124,6 +132,8 @@ def test_a_wrong_or_missing_byte_is_noticed(codes):
         (np.array([[0.0], [1.0]]), 1e-4, "a unit takes up to 10001 values"),
         (np.array([[1e6], [1e6]]), 1.0, "from 1e.06 to 1e.06 steps; at most 32767"),
         (np.array([[1e30], [1e30]]), 1.0, "Use a larger step"),
+        (np.zeros((1, 65_536)), 1.0, "z has 65536 units; at most 65535 can be written"),
+        (np.ones((3, 2)), 1e-60, "step is 1e-60"),
     ],
 )
 def test_codes_that_cannot_be_compressed_are_refused(z, step, message):
@@ -150,7 +160,7 @@ def test_rates_count_every_byte_and_measure_what_comes_out(digits):
     assert fine.n_bytes > coarse.n_bytes and fine.mse < coarse.mse and fine.psnr > coarse.psnr
     for rate in (fine, coarse):
         written = compression.compress(encode(x), rate.setting)
-        assert rate.n_bytes == len(written) and rate.bits_per_pixel == 8 * len(written) / x.size
+        assert rate.n_bytes == len(written) and rate.bits_per_pixel == 8 * len(written) / (200 * 8 * 8)
         by_hand = np.clip(pca.inverse_transform(compression.decompress(written)), 0, 1)
         assert rate.mse == pytest.approx(np.mean((by_hand - x.reshape(-1, 64)) ** 2))
 
@@ -169,6 +179,16 @@ def test_rounding_to_a_step_costs_a_twelfth_of_its_square():
 def test_psnr_is_ten_decibels_for_a_tenth_of_the_error():
     assert compression.Rate(1, 1, 1, 0.01).psnr == pytest.approx(20)
     assert compression.Rate(1, 1, 1, 0.001).psnr == pytest.approx(30)
+    assert compression.Rate(1, 1, 1, 0.0).psnr == math.inf
+
+
+def test_a_pixel_is_all_of_its_channels_and_nothing_lost_is_no_error():
+    x = np.random.default_rng(0).integers(0, 3, (50, 2, 2, 3)) / 2
+    (rate,) = compression.rates(lambda x: x.reshape(50, 12), lambda z: z.reshape(50, 2, 2, 3), x, [0.5])
+    assert rate.mse == 0 and rate.psnr == math.inf
+    assert rate.bits_per_pixel == 8 * rate.n_bytes / 200
+    flat = compression.rates(lambda x: x, lambda z: z, x.reshape(50, 12), [0.5])[0]
+    assert flat.n_bytes == rate.n_bytes and flat.bits_per_pixel == rate.bits_per_pixel / 3
 
 
 def test_jpeg_gives_the_images_back_in_their_places():
@@ -181,8 +201,49 @@ def test_jpeg_gives_the_images_back_in_their_places():
     assert rate.mse < 1e-4
 
 
-def test_jpeg_refuses_what_is_no_grey_image():
-    with pytest.raises(ValueError, match="JPEG takes grey images"):
-        compression.jpeg_rates(np.zeros((2, 8, 8, 3)), [50])
-    with pytest.raises(ValueError, match="JPEG takes grey images"):
-        compression.jpeg_rates(np.zeros((2, 8)), [50])
+def test_jpeg_of_one_image_is_pillows_file():
+    """Sixteen by sixteen needs no padding; the file and its error are those of the library asked directly."""
+    y, x = np.mgrid[:16, :16] / 15
+    for image, channels in ((np.stack([x, y, 1 - x], axis=-1), 3), (x * y, 1)):
+        pixels, file = np.rint(255 * image).astype("uint8"), io.BytesIO()
+        Image.fromarray(pixels).save(file, "jpeg", quality=60, subsampling=0, optimize=True)
+        (rate,) = compression.jpeg_rates(image.reshape(1, 16, 16, channels), [60])
+        assert rate.n_bytes == len(file.getvalue()) and rate.bits_per_pixel == 8 * rate.n_bytes / 256
+        error = np.mean((np.asarray(Image.open(file)) / 255 - image) ** 2)
+        assert rate.mse == pytest.approx(error, rel=1e-4)
+
+
+def test_jpeg_gives_colours_back_in_their_places():
+    """Twelve flat images of different colours: no block may hold two of them, or they would bleed into each other."""
+    colours = np.random.default_rng(0).random((12, 1, 1, 3))
+    (rate,) = compression.jpeg_rates(np.broadcast_to(colours, (12, 10, 12, 3)), [95], columns=5)
+    assert rate.mse < 2e-5
+
+
+def test_jpeg_refuses_what_is_no_image_and_no_quality():
+    for shape in ((2, 8, 8, 2), (2, 8)):
+        with pytest.raises(ValueError, match=r"JPEG takes grey images, .* and RGB images"):
+            compression.jpeg_rates(np.zeros(shape), [50])
+    for quality in (0, -5, 200, 50.0):
+        with pytest.raises(ValueError, match=f"quality is {quality}"):
+            compression.jpeg_rates(np.zeros((2, 8, 8)), [50, quality])
+    with pytest.raises(ValueError, match="3000 images, 1 side by side, make a sheet of 72000 x 24 pixels"):
+        compression.jpeg_rates(np.zeros((3000, 24, 24)), [50], columns=1)
+
+
+@pytest.mark.parametrize(
+    "x", [np.full((2, 8, 8, 1), 2.0), np.full((2, 8, 8, 1), 200, "uint8"), np.full((2, 8, 8), -0.1)]
+)
+def test_images_outside_zero_and_one_are_refused(x):
+    with pytest.raises(ValueError, match=r"x goes from .* images lie in \[0, 1\]: divide 8-bit images by 255"):
+        compression.jpeg_rates(x, [50])
+    with pytest.raises(ValueError, match=r"images lie in \[0, 1\]"):
+        compression.rates(lambda x: x.reshape(2, 64), lambda z: z, x, [0.5])
+
+
+def test_a_decoder_that_returns_something_else_is_named():
+    x = np.random.default_rng(0).random((6, 4))
+    with pytest.raises(ValueError, match=r"decode returns shape \(6, 3\) for samples of shape \(6, 4\)"):
+        compression.rates(lambda x: x, lambda z: z[:, :3], x, [0.5])
+    with pytest.raises(ValueError, match="decode returns NaN or infinity: 24 of 24"):
+        compression.rates(lambda x: x, lambda z: z * np.nan, x, [0.5])

@@ -1,5 +1,7 @@
 """Layers are seen at work in every form a model can have."""
 
+import threading
+
 import keras
 import numpy as np
 import pytest
@@ -57,6 +59,73 @@ def test_recording_ends_with_the_block_even_after_an_error():
     assert keras.Operation.__call__ is before
     sequential()(X)
     assert calls == []
+
+
+def test_recordings_of_two_threads_that_overlap_see_their_own_calls_and_leave_nothing():
+    before, models, found = keras.Operation.__call__, [sequential(), sequential()], [[], []]
+    events = {name: threading.Event() for name in ("both began", "first ended")}
+
+    def first():
+        with hooks.recording() as found[0]:
+            events["both began"].wait(10)
+            models[0](X)
+        events["first ended"].set()
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    while keras.Operation.__call__ is before:  # until the first has begun
+        pass
+    with hooks.recording() as found[1]:
+        events["both began"].set()
+        events["first ended"].wait(10)
+        models[1](X)
+    thread.join()
+    for model, calls in zip(models, found, strict=True):
+        assert [call.layer for call in calls] == [*model.layers, model]
+    assert keras.Operation.__call__ is before
+    models[0](X)
+    assert [len(calls) for calls in found] == [3, 3]
+
+
+def test_recordings_may_be_nested():
+    model = sequential()
+    with hooks.recording() as outer:
+        model.layers[0](X)
+        with hooks.recording() as inner:
+            model.layers[0](X)
+    assert len(outer) == 2 and [call.output for call in inner] == [outer[1].output]
+
+
+def test_an_operation_that_a_layer_makes_on_the_way_leaves_no_record():
+    """Keras makes a new Pad, with a new name, at each call of ZeroPadding2D."""
+    padding, pictures = layers.ZeroPadding2D(name="padding"), np.ones((2, 3, 3, 1), "float32")
+    for _ in range(2):
+        with hooks.recording() as calls:
+            padding(pictures)
+            keras.ops.pad(pictures, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        assert [(call.layer.name, call.is_leaf) for call in calls] == [("padding", True)]
+    x = keras.Input((3, 3, 1))
+    with hooks.recording() as calls:
+        keras.Model(x, keras.ops.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]]))(pictures)
+    assert [type(call.layer).__name__ for call in calls] == ["Pad", "Functional"]
+
+
+def test_what_a_layer_took_by_name_is_an_option():
+    with hooks.recording() as calls:
+        layers.Dropout(0.5)(X, training=False)
+    assert calls[0].options == {"training": False} and len(calls[0].inputs) == 1
+
+
+def test_layers_of_mixed_precision_compute_in_float32_for_a_while():
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3, dtype="mixed_float16"), layers.Dense(2)])
+    w, b, v, c = model.get_weights()
+    with hooks.in_float32(model.layers):
+        np.testing.assert_allclose(model(X), (X @ w + b) @ v + c, rtol=1e-5, atol=1e-6)
+    assert np.abs(model(X) - ((X @ w + b) @ v + c)).max() > 1e-5  # half precision again
+    assert model.layers[0].dtype_policy.name == "mixed_float16"
+    half = keras.Sequential([keras.Input((4,)), layers.Dense(3, dtype="float16", name="half")])
+    with pytest.raises(ValueError, match="layer 'half' keeps its weights in float16"), hooks.in_float32(half.layers):
+        pass
 
 
 def test_a_tape_differentiates_with_respect_to_what_was_recorded():

@@ -21,8 +21,8 @@ def test_bernoulli_log_likelihood_of_a_sure_mistake_is_finite():
 
 def test_gaussian_log_likelihood_is_scipys_summed_over_features():
     x, mean = RNG.normal(size=(5, 7)), RNG.normal(size=(5, 7))
-    expected = scipy.stats.norm.logpdf(x, mean, 0.3).sum(axis=1)
-    np.testing.assert_allclose(losses.gaussian_log_likelihood(x, mean, 0.3), expected, rtol=1e-12)
+    expected = scipy.stats.norm.logpdf(x, mean, scale=0.3).sum(axis=1)
+    np.testing.assert_allclose(losses.gaussian_log_likelihood(x, mean, scale=0.3), expected, rtol=1e-12)
 
 
 def test_gaussian_kl_agrees_with_monte_carlo_within_its_standard_error():

@@ -294,3 +294,14 @@ def test_a_trained_linear_autoencoder_is_pca():
     np.testing.assert_allclose(model.reconstruction_error(x).mean(), optimum, rtol=1e-3)
     atoms = model.decoder.layers[0].get_weights()[0]
     assert np.degrees(subspace_angles(atoms.T, pca.components_[:3].T)).max() < 2
+
+
+def test_a_convolutional_autoencoder_of_series_learns_them():
+    time = np.linspace(0, 6, 20)[:, None]
+    x = np.stack([0.5 + 0.4 * np.sin(time + shift) for shift in np.linspace(0, 6, 64)]).astype("float32")
+    model = models.conv_autoencoder((20, 1), 3, (8, 16), seed=0)
+    model.compile(keras.optimizers.Adam(0.01), "mse")
+    model.fit(x, epochs=60, batch_size=16, verbose=0)
+    assert model.reconstruct(x).shape == x.shape and model.reconstruction_error(x).mean() < 0.1 * x.var()
+    with pytest.raises(ValueError, match=r"\(length, channels\), all but the channels divisible by 4"):
+        models.conv_autoencoder((18, 1), 3, (8, 16))

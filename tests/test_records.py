@@ -88,6 +88,12 @@ def test_progress_ends_with_what_was_written(tmp_path, x):
         ([(np.ones((2, 2)), np.ones(3))], r"batch 0 has shapes \(2, 2\) and \(3,\)"),
         ([(np.ones((2, 2)), np.array(["a", "b"]))], "y of batch 0 has dtype"),
         ([np.ones((2, 2), bool)], "x of batch 0 has dtype bool"),
+        ([[np.ones((2, 2)), np.zeros((2, 2))]], r"batch 0 is a list; give an array of samples, or a tuple \(x, y\)"),
+        ((np.ones((2, 2)), np.zeros((2, 2))), r"batches is one tuple; .*: \[\(x, y\)\]"),
+        (np.ones((2, 2)), r"batches is one ndarray; .*: \[x\]"),
+        ([(np.ones((2, 2)), np.array([1, np.nan]))], "y of batch 0 holds NaN or infinity"),
+        ([(np.ones((2, 2)), np.array([[1], [-np.inf]]))], "y of batch 0 holds NaN or infinity"),
+        ([np.ones((2, 2)), np.array([[1, -1e300]])], r"x of batch 1 goes to 1e\+300; it is read as float32"),
     ],
 )
 def test_what_cannot_be_written_is_refused(tmp_path, batches, message):
@@ -115,6 +121,28 @@ def test_a_manifest_that_cannot_be_read_is_named(path, text):
     (path / records.MANIFEST).write_text(text)
     with pytest.raises(OSError, match=r"manifest\.json is not a manifest that can be read"):
         records.verify(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [('"dtype": "uint8"', '"dtype": "int8"'), ("[5, 3]", "[3, 5]"), ('"block": 5', '"block": 10'), ("150", "100")],
+)
+def test_an_edited_manifest_is_no_content(path, old, new):
+    """The bytes of the shards are right, and would be read as other numbers."""
+    file = path / records.MANIFEST
+    assert old in file.read_text()
+    file.write_text(file.read_text().replace(old, new, 1))
+    for look in (records.verify, lambda path: records.read(path, 10)):
+        with pytest.raises(OSError, match=r"manifest\.json .* it was changed after it was written"):
+            look(path)
+
+
+def test_large_numbers_in_y_come_back_as_they_were(tmp_path):
+    y = np.array([1e300, -2.0])
+    records.write(tmp_path / "r", [(np.full((2, 1), 3e38), y)])
+    found_x, found_y = all_of(records.read(tmp_path / "r", 2, seed=None))
+    np.testing.assert_array_equal(found_y, y)
+    assert np.isfinite(found_x).all()
 
 
 # --- order -----------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ def row(**values):
 
 
 def written(**values):
-    return sentences.write([row(**values)])[0]
+    return sentences.draw([row(**values)])[0]
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_no_two_rows_of_factors_give_the_same_sentence():
     """Words of one kind have no form in common, and the twelve forms of any verb and subject are twelve."""
     every_form = np.array(np.meshgrid(range(3), range(2), range(2))).reshape(3, -1).T
     rows = [[*form, 0, noun, verb, 0] for form in every_form for noun in range(24) for verb in range(20)]
-    assert len({*sentences.write(rows)}) == len(rows) == 12 * 24 * 20
+    assert len({*sentences.draw(rows)}) == len(rows) == 12 * 24 * 20
     assert len(set(sentences.LEVELS["adjective"])) == 10 and len(set(sentences.LEVELS["object"])) == 20
 
 
@@ -74,7 +74,7 @@ def test_a_content_is_drawn_once_so_that_a_split_holds_contents_out():
     factors = sentences.sample_factors(5_000, seed=1)
     contents = [tuple(content) for content in factors[:, 3:]]
     assert len(set(contents)) == 5_000
-    train, test = sentences.write(factors[:4_000]), sentences.write(factors[4_000:])
+    train, test = sentences.draw(factors[:4_000]), sentences.draw(factors[4_000:])
     assert not set(train) & set(test) and not set(contents[:4_000]) & set(contents[4_000:])
     every = sentences.sample_factors(sentences.N_CONTENTS, seed=0)
     assert len({tuple(content) for content in every[:, 3:]}) == sentences.N_CONTENTS == 96_000
@@ -87,6 +87,15 @@ def test_factors_are_balanced_and_independent():
         assert len(counts) == len(sentences.LEVELS[name])
         np.testing.assert_allclose(counts * len(counts) / 20_000, 1, atol=0.15)
     assert np.abs(np.corrcoef(factors.T) - np.eye(7)).max() < 4 / np.sqrt(20_000)
+
+
+def test_made_sentences_are_those_of_their_factors():
+    made, factors = sentences.make(50, seed=3)
+    for sentence, row in zip(made, factors, strict=True):
+        words = {name: sentences.LEVELS[name][value] for name, value in zip(COLUMN, row, strict=True)}
+        assert sentence.split()[1] == words["adjective"] and sentence.split()[-1] == words["object"]
+        assert (" not " in sentence) == (words["polarity"] == "negated")
+        assert (" will " in sentence) == (words["tense"] == "future")
 
 
 def test_the_same_seed_gives_the_same_factors():
@@ -109,7 +118,7 @@ def test_the_same_seed_gives_the_same_factors():
 )
 def test_bad_factors_are_named(factors, message):
     with pytest.raises(ValueError, match=message):
-        sentences.write(factors)
+        sentences.draw(factors)
 
 
 @pytest.mark.parametrize(
@@ -118,4 +127,4 @@ def test_bad_factors_are_named(factors, message):
 )
 def test_impossible_samples_are_refused(n, seed, message):
     with pytest.raises(ValueError, match=message):
-        sentences.sample_factors(n, seed)
+        sentences.sample_factors(n, seed=seed)

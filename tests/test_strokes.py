@@ -12,7 +12,7 @@ def one_at_a_time(name, values, digit=5, style=0, seed=7):
     images = []
     for value in values:
         factors = np.array([[{**plain, name: value}[factor] for factor in strokes.FACTOR_NAMES]])
-        images.append(strokes.draw(factors, seed)[0] / 255)
+        images.append(strokes.draw(factors, seed=seed)[0] / 255)
     return np.array(images)
 
 

@@ -1,12 +1,13 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tfae import attribution, data, targets
 from tfae.alphabet import Alphabet
 from tfae.text import Misspell, TextAutoencoder, Writer, text_autoencoder
 
-SMALL = Alphabet("abc ", 8)
+SMALL = Alphabet(characters="abc ", length=8)
 STRINGS = ["abc", "a b", "cab ba", "bb", "c", "abcabcab"]
 
 
@@ -78,10 +79,17 @@ def test_outside_training_strings_pass_untouched_and_a_seed_fixes_the_edits():
     assert misspelt(STRINGS * 5, SMALL, seed=1) != misspelt(STRINGS * 5, SMALL, seed=2)
 
 
-@pytest.mark.parametrize(("edits", "rate"), [(0, 1), (1.5, 1), (1, 1.1), (1, -0.1), (1, float("nan"))])
-def test_impossible_edits_are_refused(edits, rate):
-    with pytest.raises(ValueError, match=r"(edits|rate) is"):
-        Misspell(edits, rate)
+@pytest.mark.parametrize(("edits", "probability"), [(0, 1), (1.5, 1), (1, 1.1), (1, -0.1), (1, float("nan"))])
+def test_impossible_edits_are_refused(edits, probability):
+    with pytest.raises(ValueError, match=r"(edits|probability) is"):
+        Misspell(edits, probability)
+
+
+def test_a_layer_of_the_first_files_is_read():
+    config = Misspell(2, 0.3, seed=1).get_config()
+    old = {"rate" if name == "probability" else name: value for name, value in config.items()}
+    for layer in (Misspell.from_config(config), Misspell.from_config(old)):
+        assert (layer.edits, layer.probability, layer.seed) == (2, 0.3, 1)
 
 
 # --- the writer ------------------------------------------------------------------------------------------------------
@@ -161,10 +169,69 @@ def test_the_committed_models_return_and_repair_held_out_sentences():
     assert repaired[1] > 0.85 > repaired[0]
 
 
-def test_a_target_of_its_own_is_refused(small):
+def still(seed=0):
+    """A small model without noise, compiled to stay where it is; its loss follows from one pass by hand."""
+    model = text_autoencoder(SMALL, 6, filters=8, units=8, noise=0, seed=seed)
+    model.compile(keras.optimizers.SGD(0.0), "categorical_crossentropy", run_eagerly=True)
+    return model
+
+
+def cross_entropy(y, probabilities):
+    return -np.log(np.sum(y * np.asarray(probabilities), axis=-1))  # (n, length)
+
+
+def test_the_decoder_is_taught_with_the_target():
+    """fit(damaged, clean): before each place stand the characters that are to be written, not those that were read."""
+    clean, model = SMALL.one_hot(SMALL.encode(STRINGS)), still()
+    damaged = np.asarray(Misspell(3, seed=0)(clean, training=True))
+    for x, y in ((damaged, clean), (clean, None)):
+        target = x if y is None else y
+        by_hand = cross_entropy(target, model.decoder(model.encoder(x, training=True), target)).mean()
+        assert model.fit(x, y, batch_size=6, verbose=0).history["loss"][0] == pytest.approx(by_hand, rel=1e-4)
+    wrong = cross_entropy(clean, model.decoder(model.encoder(damaged, training=True), damaged)).mean()
+    assert abs(wrong - cross_entropy(clean, model.decoder(model.encoder(damaged, training=True), clean)).mean()) > 1e-4
+    assert model.evaluate(damaged, clean, verbose=0) == pytest.approx(
+        cross_entropy(clean, model.reconstruct(damaged)).mean(), rel=1e-4
+    )
+
+
+def test_a_weight_is_that_of_a_string():
+    """Eight strings of eight places: the weights must not be taken for those of the places."""
+    x, model = SMALL.one_hot(SMALL.encode([*STRINGS, "ba", "aaa"])), still()
+    weights = np.array([1, 0, 2, 0, 0.5, 3, 1, 1], "float32")
+    trained = cross_entropy(x, model.decoder(model.encoder(x, training=True), x)).mean(axis=1)
+    log = model.fit(tf.data.Dataset.from_tensors((x, x, weights)), verbose=0).history
+    assert log["loss"][0] == pytest.approx(np.mean(weights * trained), rel=1e-4)
+    asked = cross_entropy(x, model.reconstruct(x)).mean(axis=1)
+    found = model.evaluate(x, x, sample_weight=weights, batch_size=8, verbose=0)
+    assert found == pytest.approx(np.mean(weights * asked), rel=1e-4)
+
+
+def test_a_step_runs_each_layer_once():
+    """The code's running mean has moved by a hundredth of the way to the mean of the batch, once."""
+    x, model = SMALL.one_hot(SMALL.encode(STRINGS)), still()
+    *reading, normalisation, _ = model.encoder.layers
+    code = x
+    for layer in reading:
+        code = layer(code)
+    model.fit(x, batch_size=6, verbose=0)
+    np.testing.assert_allclose(normalisation.moving_mean, 0.01 * np.mean(code, axis=0), rtol=1e-4, atol=1e-7)
+
+
+def test_half_precision_trains_and_writes():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = text_autoencoder(SMALL, 6, filters=8, units=8, noise=0, edits=1, seed=0)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    single = text_autoencoder(SMALL, 6, filters=8, units=8, noise=0, edits=1, seed=0)
     x = SMALL.one_hot(SMALL.encode(STRINGS))
-    with pytest.raises(ValueError, match="target of a text autoencoder is its input"):
-        small.fit(x, x[::-1], verbose=0)
+    model.compile("adam", "categorical_crossentropy", run_eagerly=True)
+    assert np.isfinite(model.fit(x, verbose=0).history["loss"]).all()
+    single.set_weights(model.get_weights())
+    written = model.reconstruct(x)
+    assert written.dtype == np.float32
+    np.testing.assert_allclose(written, single.reconstruct(x), atol=0.02)
 
 
 def test_other_inputs_and_codes_are_refused(small):

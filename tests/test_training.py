@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import keras
@@ -52,8 +53,14 @@ def test_a_metric_that_is_not_logged_is_an_error(stop, images):
 def test_stop_rules_refuse_numbers_without_meaning():
     with pytest.raises(ValueError, match="threshold is nan"):
         training.StopAtLoss(float("nan"))
-    with pytest.raises(ValueError, match="patience is 0"):
-        training.EarlyStopping(patience=0)
+    with pytest.raises(ValueError, match="patience is -1"):
+        training.EarlyStopping(patience=-1)
+
+
+def test_no_patience_stops_at_the_first_epoch_without_an_improvement(images):
+    model = autoencoder(optimizer=keras.optimizers.SGD(0.0))
+    history = model.fit(images, epochs=9, verbose=0, callbacks=[training.EarlyStopping("loss", patience=0)])
+    assert len(history.history["loss"]) == 2
 
 
 # --- progress --------------------------------------------------------------------------------------------------------
@@ -192,15 +199,56 @@ def test_a_finished_run_is_not_trained_again(images, tmp_path):
 def test_a_checkpoint_of_another_run_is_refused(images, tmp_path):
     path = tmp_path / "a.npz"
     fit(model_with_noise(), path, images, epochs=1)
-    with pytest.raises(ValueError, match="a run of another model"):
+    with pytest.raises(ValueError, match="a run with another model"):
         fit(autoencoder(), path, images, epochs=2)
-    with pytest.raises(ValueError, match=r"holds a run on .*'samples': 256.*'samples': 100"):
+    with pytest.raises(ValueError, match=r"another data: samples 256 there, 100 here"):
         fit(model_with_noise(), path, images[:100], epochs=2)
-    with pytest.raises(ValueError, match=r"'seed': 0.*'seed': 1"):
+    with pytest.raises(ValueError, match=r"another data: digest '\w+' there"):
+        fit(model_with_noise(), path, images[::-1], epochs=2)
+    with pytest.raises(ValueError, match=r"another data: seed 0 there, 1 here"):
         fit(model_with_noise(), path, images, epochs=2, seed=1)
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(OSError, match=r"not a checkpoint that can be read.*Delete it"):
         fit(model_with_noise(), path, images, epochs=2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"activation": "tanh"}, r"another model: activation 'relu' there, 'tanh' here"),
+        ({"loss": "mae"}, r"another loss: .*mean_squared_error.* there, .*mean_absolute_error"),
+        ({"optimizer": keras.optimizers.SGD(0.01)}, r"another optimizer: 'Adam' there, 'SGD' here"),
+        ({"optimizer": keras.optimizers.Adam(0.01, beta_1=0.5)}, r"another optimizer: beta_1 0.9 there, 0.5 here"),
+        ({"optimizer": keras.optimizers.Adam(0.02)}, r"another learning rate: 0.00\d+ there, 0.0\d+ here"),
+    ],
+)
+def test_a_checkpoint_of_another_plan_is_refused(changes, message, images, tmp_path):
+    def model(activation="relu", loss="mse", optimizer=None):
+        built = models.dense_autoencoder((28, 28, 1), 8, (32,), activation=activation, seed=0)
+        built.compile(optimizer or keras.optimizers.Adam(0.001), loss)
+        return built
+
+    fit(model(), tmp_path / "a.npz", images, epochs=1)
+    fit(model(), tmp_path / "a.npz", images, epochs=2)  # the same plan in new objects
+    with pytest.raises(ValueError, match=message):
+        fit(model(**changes), tmp_path / "a.npz", images, epochs=3)
+
+
+def test_a_rate_that_a_callback_has_lowered_is_no_other_plan(images, tmp_path):
+    model = autoencoder()
+    lower = keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate / 2)
+    fit(model, tmp_path / "a.npz", images, epochs=2, callbacks=[lower])
+    fit(model, tmp_path / "a.npz", images, epochs=3)  # the same object, whose rate is now a quarter
+    fit(autoencoder(), tmp_path / "a.npz", images, epochs=4)
+
+
+def test_resume_takes_sample_weights(images, tmp_path):
+    weights = np.linspace(0, 2, len(images)).astype("float32")
+    run = training.Resume(tmp_path / "a.npz")
+    model = autoencoder(optimizer=keras.optimizers.SGD(0.0))
+    batches = run.batches(images, sample_weight=weights, batch_size=64)
+    loss = model.fit(batches, shuffle=False, verbose=0, callbacks=[run]).history["loss"][0]
+    np.testing.assert_allclose(loss, np.mean(weights * model.reconstruction_error(images)), rtol=1e-5)
 
 
 def test_resume_needs_its_own_order_of_the_samples(images, tmp_path):
@@ -208,6 +256,80 @@ def test_resume_needs_its_own_order_of_the_samples(images, tmp_path):
         autoencoder().fit(images, verbose=0, callbacks=[training.Resume(tmp_path / "a.npz")])
     with pytest.raises(ValueError, match="x holds 256 samples and y holds 3"):
         training.Resume(tmp_path / "a.npz").batches(images, np.zeros(3))
+
+
+# --- training again --------------------------------------------------------------------------------------------------
+
+
+def noisy(seed=0):
+    """A model with everything that a restart has to bring back: dropout, moving means, moments, its own noise."""
+    encoder = keras.Sequential(
+        [keras.Input((6,)), layers.Dense(8, "relu"), layers.BatchNormalization(), layers.Dropout(0.2), layers.Dense(6)]
+    )
+    decoder = keras.Sequential([keras.Input((3,)), layers.Dense(6, "sigmoid")])
+    model = models.VariationalAutoencoder(encoder, decoder)
+    model.compile(keras.optimizers.Nadam(0.01))
+    return model
+
+
+def test_a_restarted_model_equals_a_new_one_to_the_last_bit():
+    x = np.random.default_rng(0).random((70, 6)).astype("float32")
+    restart = training.restartable(noisy)
+    for seed, rate in ((0, None), (1, None), (0, 0.03), (1, None)):
+        model = restart(seed, learning_rate=rate)
+        losses = model.fit(x, epochs=3, batch_size=16, verbose=0).history["loss"]
+        keras.utils.set_random_seed(seed)
+        fresh = noisy(seed)
+        if rate is not None:
+            fresh.optimizer.learning_rate = rate
+        assert fresh.fit(x, epochs=3, batch_size=16, verbose=0).history["loss"] == losses
+        assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), fresh.get_weights(), strict=True))
+
+
+def test_a_restarted_model_is_traced_once():
+    x, traced = np.random.default_rng(0).random((32, 6)).astype("float32"), []
+
+    class Traced(models.Autoencoder):
+        def train_step(self, data):
+            traced.append(1)
+            return super().train_step(data)
+
+    def build(seed):
+        parts = models.dense_autoencoder((6,), 2, (4,), seed=seed)
+        model = Traced(parts.encoder, parts.decoder)
+        model.compile("adam", "mse")
+        return model
+
+    restart = training.restartable(build)
+    restart(0).fit(x, batch_size=16, verbose=0)
+    once = len(traced)
+    for seed in range(1, 4):
+        restart(seed).fit(x, batch_size=16, verbose=0)
+    assert len(traced) == once
+
+
+def test_a_model_that_cannot_be_restarted_is_named():
+    with pytest.raises(ValueError, match="not compiled"):
+        training.restartable(lambda seed: models.dense_autoencoder((6,), 2))(0)
+
+    def unbuilt(seed):
+        model = models.Autoencoder(keras.Sequential([layers.Dense(2)]), keras.Sequential([layers.Dense(6)]))
+        model.compile("adam", "mse")
+        return model
+
+    with pytest.raises(ValueError, match="without weights yet; give x"):
+        training.restartable(unbuilt)(0)
+    x = np.ones((4, 6), "float32")
+    assert training.restartable(unbuilt, x=x)(0).fit(x, verbose=0).history["loss"]
+
+
+def test_peak_memory_sees_what_is_held_and_given_back():
+    with training.PeakMemory() as memory:
+        held = np.ones(30_000_000, "float32")
+        held.sum()
+        time.sleep(0.1)
+        del held
+    assert 100e6 < memory.growth < 400e6
 
 
 # --- choosing the code size ------------------------------------------------------------------------------------------
@@ -254,6 +376,11 @@ def test_each_fold_trains_a_new_model(rank_three):
         np.testing.assert_allclose(
             choice.errors[0, j], model.reconstruction_error(rank_three[held_out]).mean(), rtol=1e-5
         )
+
+
+def test_cross_validation_may_be_watched(rank_three, capsys):
+    training.choose_code_size(build, rank_three, (2,), folds=2, epochs=1, verbose=2)
+    assert "loss" in capsys.readouterr().out
 
 
 def test_cross_validation_is_the_same_for_the_same_seed(rank_three):

@@ -236,13 +236,79 @@ def test_free_bits_are_spent_without_paying(images):
     assert losses_[0]["kl"] == losses_[1]["kl"]
 
 
+def shares_of_beta(history, beta):
+    """What share of beta each epoch paid, from its logs: loss = -log-likelihood + share · beta · KL."""
+    loss, log_likelihood, kl = (np.array(history[name]) for name in ("loss", "log_likelihood", "kl"))
+    return (loss + log_likelihood) / (beta * kl)
+
+
+def still(beta=0.5, **options):
+    """A variational autoencoder that training does not change, so that its logs are those of one model."""
+    keras.utils.set_random_seed(0)
+    model = models.VariationalAutoencoder(*parts(outputs=16), beta=beta, seed=0, **options)
+    model.compile(keras.optimizers.SGD(0.0))
+    return model
+
+
 def test_annealing_raises_beta_in_even_steps_and_leaves_it_at_its_own_value(images):
-    model = compiled("variational")
-    seen = []
-    watch = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: seen.append(float(model.beta.numpy())))
-    model.fit(images, epochs=5, verbose=0, callbacks=[training.BetaAnnealing(4), watch])
-    np.testing.assert_allclose(seen, [0, 0.125, 0.25, 0.375, 0.5])
+    model = still()
+    history = model.fit(images, epochs=5, verbose=0, callbacks=[training.BetaAnnealing(4)]).history
+    np.testing.assert_allclose(shares_of_beta(history, 0.5), [0, 0.25, 0.5, 0.75, 1], atol=1e-3)
     assert float(model.beta.numpy()) == 0.5
+    np.testing.assert_allclose(shares_of_beta(model.fit(images, verbose=0).history, 0.5), 1, atol=1e-3)
+
+
+class Interrupt(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+
+def test_an_interrupted_annealing_leaves_beta_as_it_was(images):
+    model = still(beta=4.0)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(images, epochs=4, verbose=0, callbacks=[training.BetaAnnealing(4), Interrupt()])
+    history = model.fit(images, epochs=5, verbose=0, callbacks=[training.BetaAnnealing(4)]).history
+    np.testing.assert_allclose(shares_of_beta(history, 4.0), [0, 0.25, 0.5, 0.75, 1], atol=1e-3)
+    np.testing.assert_allclose(shares_of_beta(model.fit(images, verbose=0).history, 4.0), 1, atol=1e-3)
+
+
+@pytest.mark.parametrize("resume_first", [True, False])
+def test_annealing_and_resumption_go_together_in_any_order(resume_first, images, tmp_path):
+    def fit(model, epochs, *more):
+        run = training.Resume(tmp_path / "a.npz")
+        both = [run, training.BetaAnnealing(4)] if resume_first else [training.BetaAnnealing(4), run]
+        batches = run.batches(images, batch_size=32)
+        model.fit(batches, epochs=epochs, shuffle=False, verbose=0, callbacks=[*both, *more])
+        return run.history
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(still(beta=4.0), 5, Interrupt())
+    model = still(beta=4.0)
+    np.testing.assert_allclose(shares_of_beta(fit(model, 5), 4.0), [0, 0.25, 0.5, 0.75, 1], atol=1e-3)
+    assert float(model.beta.numpy()) == 4.0
+
+
+@pytest.mark.parametrize("annealing_first", [True, False])
+def test_the_best_weights_come_back_with_the_whole_beta(annealing_first, images, tmp_path):
+    model = still(beta=4.0)
+    stop = training.EarlyStopping(monitor="loss", mode="min", patience=3)
+    annealing = training.BetaAnnealing(4)
+    path = str(tmp_path / "{epoch}.keras")
+    both = [annealing, stop] if annealing_first else [stop, annealing]
+    model.fit(images, epochs=4, verbose=0, callbacks=[*both, keras.callbacks.ModelCheckpoint(path)])
+    loaded = keras.models.load_model(tmp_path / "2.keras")  # of a time when a quarter of beta was in force
+    for one in (model, loaded):
+        assert float(one.beta.numpy()) == 4.0
+        history = one.fit(images, verbose=0).history
+        np.testing.assert_allclose(shares_of_beta(history, 4.0), 1, atol=1e-3)
+
+
+def test_annealing_needs_a_beta(images):
+    with pytest.raises(ValueError, match="TiedAutoencoder has no beta"):
+        compiled("tied").fit(images, verbose=0, callbacks=[training.BetaAnnealing(2)])
+    with pytest.raises(ValueError, match="importance_samples is 4"):
+        compiled("importance").fit(images, verbose=0, callbacks=[training.BetaAnnealing(2)])
 
 
 def test_samples_come_from_the_prior_and_follow_the_seed(images):
@@ -444,7 +510,7 @@ def test_a_variant_says_what_is_wrong(build, message):
 
 def test_data_that_a_variant_cannot_take_are_refused_before_training(images):
     with pytest.raises(ValueError, match="k is 9 and there are 8 units"):
-        models.KSparseAutoencoder(*parts(), k=9).encode(images)
+        models.KSparseAutoencoder(*parts(), k=9)
     linear = models.SparseAutoencoder(*parts(), penalty="kl")
     linear.compile("adam", "mse")
     with pytest.raises(ValueError, match="End the encoder with a sigmoid"):

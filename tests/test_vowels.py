@@ -21,22 +21,22 @@ def middle_spectrum(sound):
 def test_a_sound_is_its_fourier_series_filtered():
     """The middle of a sound against the sum over harmonics, with the tract's response computed pole by pole."""
     factors = one(pitch=125, F1=500, F2=1500)
-    t = np.arange(3200) / vowels.RATE
+    t = np.arange(3200) / vowels.SAMPLE_RATE
     expected = np.zeros(3200)
     poles = zip((0, 500, 1500, 2500, 3500), (100, 60, 90, 150, 200), strict=True)
-    poles = [np.exp((-np.pi * width + 2j * np.pi * place) / vowels.RATE) for place, width in poles]
+    poles = [np.exp((-np.pi * width + 2j * np.pi * place) / vowels.SAMPLE_RATE) for place, width in poles]
     for k in range(1, 33):  # 33 * 125 Hz is above 4 kHz
-        z = np.exp(2j * np.pi * k * 125 / vowels.RATE)
+        z = np.exp(2j * np.pi * k * 125 / vowels.SAMPLE_RATE)
         tract = np.prod([1 / ((1 - p / z) * (1 - p.conj() / z)) for p in poles]) * (1 - 1 / z)
         expected += (tract * np.exp(2j * np.pi * k * 125 * t)).real
-    made = vowels.synthesise(factors)[0].astype(float)
+    made = vowels.draw(factors)[0].astype(float)
     inside = slice(1200, 2800)  # after the tract has settled, before the sound fades
     ratio = made[inside] @ expected[inside] / (expected[inside] @ expected[inside])
     np.testing.assert_allclose(made[inside], ratio * expected[inside], atol=1e-4 * np.abs(made).max())
 
 
 def test_all_power_lies_at_multiples_of_the_pitch():
-    power = np.abs(middle_spectrum(vowels.synthesise(one(pitch=105))[0])) ** 2  # 105 Hz is bin 21
+    power = np.abs(middle_spectrum(vowels.draw(one(pitch=105))[0])) ** 2  # 105 Hz is bin 21
     assert power[21::21].sum() > 0.9999 * power.sum()
     assert (power[21:600:21] > 100 * power[31:610:21][: len(power[21:600:21])]).all()
 
@@ -44,20 +44,20 @@ def test_all_power_lies_at_multiples_of_the_pitch():
 def test_a_formant_strengthens_the_harmonics_near_it():
     for name, bin_of in (("F1", 700), ("F2", 1200), ("F3", 2500)):
         here, away = (
-            np.abs(middle_spectrum(vowels.synthesise(one(**{name: value}))[0]))[bin_of // 5]
+            np.abs(middle_spectrum(vowels.draw(one(**{name: value}))[0]))[bin_of // 5]
             for value in (bin_of, bin_of + 250)
         )
         assert here > 2 * away, name
 
 
 def test_pitch_leaves_the_envelope_as_it_is():
-    low, high = (np.abs(middle_spectrum(vowels.synthesise(one(pitch=p))[0])) for p in (100, 200))
+    low, high = (np.abs(middle_spectrum(vowels.draw(one(pitch=p))[0])) for p in (100, 200))
     at = np.arange(200, 3800, 200) // 5  # harmonics of both
     np.testing.assert_allclose(np.diff(np.log(low[at])), np.diff(np.log(high[at])), atol=0.05)
 
 
 def test_the_level_is_the_peak_and_nothing_else():
-    loud, soft = vowels.synthesise(np.concatenate([one(level=-6), one(level=-18)]))
+    loud, soft = vowels.draw(np.concatenate([one(level=-6), one(level=-18)]))
     np.testing.assert_allclose(20 * np.log10([np.abs(loud).max(), np.abs(soft).max()]), [-6, -18], atol=1e-4)
     np.testing.assert_allclose(soft, loud * 10 ** (-12 / 20), atol=1e-6)
     assert loud[0] == loud[-1] == 0
@@ -67,7 +67,7 @@ def test_the_resonator_has_its_peak_and_its_width():
     """Klatt's resonator: gain 1 at 0 Hz, peak at the centre, 3 dB less half a bandwidth beside it."""
     section = vowels._resonator(1000, 80)
     at = [0, 1000, 960, 1040]
-    _, gain = signal.sosfreqz([section], worN=at, fs=vowels.RATE)
+    _, gain = signal.sosfreqz([section], worN=at, fs=vowels.SAMPLE_RATE)
     assert abs(gain[0]) == pytest.approx(1)
     np.testing.assert_allclose(20 * np.log10(np.abs(gain[2:] / gain[1])), -3.01, atol=0.3)
 
@@ -96,7 +96,7 @@ def test_the_same_seed_makes_the_same_sounds():
     sounds, factors = vowels.make(20, seed=3)
     again, _ = vowels.make(20, seed=3)
     np.testing.assert_array_equal(sounds, again)
-    np.testing.assert_array_equal(sounds[5:6], vowels.synthesise(factors[5:6]))  # a sound does not know its neighbours
+    np.testing.assert_array_equal(sounds[5:6], vowels.draw(factors[5:6]))  # a sound does not know its neighbours
     assert not np.array_equal(sounds, vowels.make(20, seed=4)[0])
     assert sounds.shape == (20, 3200) and sounds.dtype == np.float32 and np.abs(sounds).max() <= 10 ** (-6 / 20) + 1e-6
 
@@ -115,7 +115,7 @@ def test_the_same_seed_makes_the_same_sounds():
 )
 def test_what_cannot_be_spoken_is_said(factors, message):
     with pytest.raises(ValueError, match=message):
-        vowels.synthesise(factors)
+        vowels.draw(factors)
 
 
 def test_bad_arguments_are_said():

@@ -1,12 +1,34 @@
 """tfae: autoencoders in Keras that can be opened, and the course that opens them.
 
-Each topic is one module, imported by name: ``from tfae import data, models, training, plot``.
+Each topic is one module, imported by name: ``from tfae import data, models, training, plot``. Which chapter teaches it:
+
+=========================  =============================================================================
+chapter                    modules
+=========================  =============================================================================
+00 start here              data, strokes, plot
+01 concepts                autoencoder, models
+02 mathematics             autoencoder, models, losses
+03 training                autoencoder, models, training
+04 variants                models, layers, losses
+05 variational             variational, models, layers, losses
+06 latent analysis         latent, disentanglement
+07 visualisation           features, hooks
+08 attribution             targets, attribution, hooks
+09 surrogates              surrogates, shapley
+10 adversarial             adversarial
+11 generation              generation, latent
+12 applications            anomaly, compression, text, alphabet, audio, vowels, sentences, heartbeats
+13 scaling                 distribute, cluster, loop, replicas, records
+=========================  =============================================================================
+
+`checks`, `files`, `internals` and `inference` are the ground that the others stand on. ``import tfae``
+makes Keras know the layers and models, so that ``keras.models.load_model`` finds them.
 """
 
 import os
 import sys
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def _import_tensorflow_quietly() -> None:
@@ -30,3 +52,6 @@ def _import_tensorflow_quietly() -> None:
 
 
 _import_tensorflow_quietly()
+
+# What a saved model is made of registers itself with Keras when it is imported.
+from tfae import generation, layers, models, text  # noqa: E402, F401

@@ -16,7 +16,7 @@ import numpy as np
 from tfae.checks import check_samples, check_size
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Alphabet:
     """The characters that strings are made of, and the length that all of them are filled up to.
 

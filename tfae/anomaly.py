@@ -4,12 +4,17 @@ An autoencoder that has seen normal samples alone reproduces normal samples. A *
 larger for stranger ones; the scores here are targets (`tfae.targets`), so all of `tfae.attribution` explains them. The
 anomaly is the positive class throughout, and no anomaly is needed before the evaluation.
 
->>> strangeness = negative_log_likelihood(autoencoder, x_validation)  # doctest: +SKIP
->>> alarm = threshold(score(strangeness, x_validation), false_alarm_rate=0.05)  # doctest: +SKIP
+Normal samples have three uses, and none has two: one part trains the autoencoder, one makes the score, one the
+threshold. What was used before scores lower than what is new, and a threshold from it breaks its promise; `score` warns
+of samples that the score was made from.
+
+>>> strangeness = negative_log_likelihood(autoencoder, x_normal[:300])  # doctest: +SKIP
+>>> alarm = threshold(score(strangeness, x_normal[300:]), false_alarm_share=0.05)  # doctest: +SKIP
 >>> alarm.raised(score(strangeness, x_new))  # doctest: +SKIP
 """
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,9 +26,10 @@ from scipy.stats import beta, rankdata
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from tfae import targets
-from tfae.adversarial import nearest_normal
+from tfae.adversarial import check_autoencoder, drawing, nearest_normal
 from tfae.attribution import Attribution, integrated_gradients
-from tfae.checks import check_inputs, check_number, check_samples, check_size
+from tfae.checks import check_inputs, check_number, check_samples
+from tfae.inference import in_batches, name_of, numbers
 from tfae.models import Autoencoder, VariationalAutoencoder
 from tfae.targets import Target
 
@@ -32,15 +38,29 @@ from tfae.targets import Target
 # The plainest score is targets.reconstruction_error(autoencoder), for which any Keras model will do.
 
 
-def score(target: Callable[[Any], Any], x: Any, batch_size: int = 1024) -> np.ndarray:
+@dataclass(frozen=True, eq=False)
+class FittedScore(Target):
+    """A score that was made from normal samples, and remembers which.
+
+    Attributes
+    ----------
+    made_from : frozenset of int
+        A digest of each of these samples.
+    """
+
+    made_from: frozenset[int] = field(default=frozenset(), repr=False)
+
+
+def score(target: Callable[[Any], Any], x: Any, *, batch_size: int = 1024) -> np.ndarray:
     """Return the score of each sample.
 
     Parameters
     ----------
     target : tfae.targets.Target or callable
         Maps a tensor of samples to a tensor ``(n,)``: one of `tfae.targets`, one made here, or a sum of several.
-    x : array, shape (n, *sample)
+    x : array, shape (n, *sample), or tf.data.Dataset
     batch_size : int
+        Of a dataset the batches are its own.
 
     Returns
     -------
@@ -51,21 +71,38 @@ def score(target: Callable[[Any], Any], x: Any, batch_size: int = 1024) -> np.nd
     ------
     ValueError
         If `x` is empty or not finite, or the target does not return one finite number for each sample.
+
+    Warns
+    -----
+    UserWarning
+        If samples of `x` are among those that the score was made from: no threshold must come from these.
     """
-    x = check_samples(x, None).astype("float32")
-    scores = np.empty(len(x))
-    for start in range(0, len(x), check_size(batch_size, "batch_size")):
-        batch = x[start : start + batch_size]
-        values = np.asarray(target(tf.constant(batch)))
-        if values.shape != (len(batch),):
-            raise ValueError(
-                f"the score returns shape {values.shape} for {len(batch)} samples; it must return one number for each"
-            )
-        scores[start : start + batch_size] = values
-    return _check_scores(scores, "the score of x")
+    x = x if isinstance(x, tf.data.Dataset) else check_samples(x, None)
+    made_from: frozenset[int] = getattr(target, "made_from", frozenset())
+    known = 0
+
+    def scored(batch: Any) -> Any:
+        nonlocal known
+        batch = np.asarray(batch, "float32")
+        known += sum(digest in made_from for digest in _digests(batch))
+        return target(tf.constant(batch))
+
+    scores = numbers(scored, x, batch_size, name_of(target)).astype("float64")
+    if known:
+        warnings.warn(
+            f"{known} of these {len(scores)} samples are among those that the {name_of(target)} was made from. New "
+            f"normal samples score higher, so a threshold from these would raise more false alarms than it promises: "
+            f"split the normal samples, one part for the score and one for the threshold.",
+            stacklevel=2,
+        )
+    return scores
 
 
-def code_distance(autoencoder: Autoencoder, x_normal: Any, batch_size: int = 1024) -> Target:
+def _digests(x: np.ndarray) -> list[int]:
+    return [hash(sample.tobytes()) for sample in x]
+
+
+def code_distance(autoencoder: Autoencoder, x_normal: Any, *, batch_size: int = 1024) -> FittedScore:
     r"""Return the score "how far the code is from the normal codes", the squared Mahalanobis distance [1]_.
 
     With mean :math:`\mu` and covariance :math:`\Sigma` of the normal codes it is
@@ -90,11 +127,13 @@ def code_distance(autoencoder: Autoencoder, x_normal: Any, batch_size: int = 102
     .. [1] P. C. Mahalanobis, "On the generalised distance in statistics", Proceedings of the National Institute of
        Sciences of India 2, 1936.
     """
-    mean, whiten, _ = _gaussian(_codes(autoencoder, x_normal, batch_size))
-    return Target("code distance", _code_of(autoencoder), lambda z, x: _squared_distance(z, mean, whiten))
+    code, x = _code_of(autoencoder), check_inputs(autoencoder.encoder, x_normal, "x_normal")
+    mean, whiten, _ = _gaussian(in_batches(code, x, batch_size))
+    made_from = frozenset(_digests(x))
+    return FittedScore("code distance", code, lambda z, x: _squared_distance(z, mean, whiten), made_from=made_from)
 
 
-def negative_log_likelihood(autoencoder: Autoencoder, x_normal: Any, batch_size: int = 1024) -> Target:
+def negative_log_likelihood(autoencoder: Autoencoder, x_normal: Any, *, batch_size: int = 1024) -> FittedScore:
     r"""Return the score that weighs reconstruction error and code distance against each other, in nats.
 
     It is the negative logarithm of the density of a sample x with its code z if normal codes are Gaussian and a
@@ -116,36 +155,56 @@ def negative_log_likelihood(autoencoder: Autoencoder, x_normal: Any, batch_size:
     Raises
     ------
     ValueError
-        As `code_distance`, and if the normal samples are reconstructed without any error.
+        As `code_distance`; if the normal samples are reconstructed without any error; and of a conditional autoencoder,
+        for which give ``for_class(label)``.
 
     References
     ----------
     .. [1] M. E. Tipping and C. M. Bishop, "Probabilistic principal component analysis", Journal of the Royal
        Statistical Society B 61(3), 1999.
     """
-    mean, whiten, log_volume = _gaussian(_codes(autoencoder, x_normal, batch_size))
-    variance = float(np.mean(score(targets.reconstruction_error(autoencoder), x_normal, batch_size), dtype="float64"))
+    code, draw = _code_of(autoencoder), drawing(autoencoder)
+    x = check_inputs(autoencoder.encoder, x_normal, "x_normal")
+    mean, whiten, log_volume = _gaussian(in_batches(code, x, batch_size))
+
+    def squared_error(z: Any, x: Any) -> Any:
+        squares = ops.square(draw(z) - x)
+        return ops.sum(squares, axis=tuple(range(1, len(squares.shape))))
+
+    features = math.prod(x.shape[1:])
+    errors = in_batches(lambda batch: squared_error(code(batch), batch), x, batch_size)
+    variance = float(np.mean(errors, dtype="float64")) / features
     if variance == 0:
         raise ValueError(
             "the normal samples are reconstructed without any error, so an error has no scale; use fewer units"
         )
-    code = _code_of(autoencoder)
+    constant = features * math.log(2 * math.pi * variance) + log_volume
 
     def read(z: Any, x: Any) -> Any:
-        squares = ops.square(autoencoder.decoder(z, training=False) - x)
-        features = math.prod(squares.shape[1:])
-        missed = ops.sum(squares, axis=tuple(range(1, len(squares.shape)))) / variance
-        constant = features * math.log(2 * math.pi * variance) + log_volume
-        return 0.5 * (missed + _squared_distance(z, mean, whiten) + constant)
+        return 0.5 * (squared_error(z, x) / variance + _squared_distance(z, mean, whiten) + constant)
 
-    return Target("negative log-likelihood", code, read)
+    return FittedScore("negative log-likelihood", code, read, made_from=frozenset(_digests(x)))
 
 
-def negative_elbo(vae: VariationalAutoencoder, n_samples: int = 8, seed: int = 0) -> Target:
+def negative_elbo(vae: VariationalAutoencoder, *, n_samples: int = 8, seed: int = 0) -> Target:
     """Return the score "negative evidence lower bound" of a variational autoencoder, in nats (chapter 05) [1]_.
 
     It holds both parts by itself: the reconstruction, and how far the code is from the prior. The noise is drawn once
     and is the same for all samples, so that equal samples get equal scores.
+
+    Parameters
+    ----------
+    vae : VariationalAutoencoder
+        Of a conditional one give ``for_class(label)``.
+    n_samples : int
+        Codes that the reconstruction is averaged over.
+    seed : int
+        Fixes the noise.
+
+    Raises
+    ------
+    ValueError
+        If `vae` is no variational autoencoder, or an option is out of range; and of a conditional one, when it scores.
 
     References
     ----------
@@ -156,11 +215,11 @@ def negative_elbo(vae: VariationalAutoencoder, n_samples: int = 8, seed: int = 0
         raise ValueError(
             f"a bound needs a VariationalAutoencoder, not {type(vae).__name__}; use negative_log_likelihood"
         )
-    bound = targets.elbo(vae, n_samples, seed)
+    bound = targets.elbo(vae, n_samples=n_samples, seed=seed)
     return Target("negative ELBO", bound.network, lambda both, x: -bound.read(both, x))
 
 
-def combined(scores: Sequence[Callable[[Any], Any]], x_normal: Any, batch_size: int = 1024) -> Target:
+def combined(scores: Sequence[Callable[[Any], Any]], x_normal: Any, *, batch_size: int = 1024) -> FittedScore:
     """Return the sum of several scores, each less its mean and divided by its standard deviation on normal samples.
 
     So a score counts by how unusual it is, whatever its unit. `negative_log_likelihood` weighs by a model instead, in
@@ -180,51 +239,44 @@ def combined(scores: Sequence[Callable[[Any], Any]], x_normal: Any, batch_size: 
     """
     if not scores:
         raise ValueError("scores is empty; give at least one, such as targets.reconstruction_error(autoencoder)")
-    terms = []
+    x = check_samples(x_normal, None, "x_normal").astype("float32")
+    terms, made_from = [], frozenset(_digests(x))
     for target in scores:
-        values = score(target, x_normal, batch_size)
-        if values.std() == 0:
+        values = numbers(lambda batch, target=target: target(tf.constant(batch)), x, batch_size, name_of(target))
+        mean, spread = values.mean(dtype="float64"), values.std(dtype="float64")
+        if spread == 0:
             raise ValueError(
-                f"{_name(target)} is {values[0]:g} for all {len(values)} normal samples, so it has no unit"
+                f"{name_of(target)} is {values[0]:g} for all {len(values)} normal samples, so it has no unit"
             )
-        terms.append((target, float(values.mean()), float(values.std())))
-    name = " + ".join(_name(target) for target in scores)
-    return Target(name, lambda x: x, lambda _, x: sum((target(x) - mean) / spread for target, mean, spread in terms))
+        terms.append((target, float(mean), float(spread)))
+        made_from |= getattr(target, "made_from", frozenset())
+    name = " + ".join(name_of(target) for target in scores)
 
+    def read(_: Any, x: Any) -> Any:
+        return sum((target(x) - mean) / spread for target, mean, spread in terms)
 
-def _name(target: Any) -> str:
-    return str(getattr(target, "name", type(target).__name__))
-
-
-def _codes(autoencoder: Autoencoder, x_normal: Any, batch_size: int) -> np.ndarray:
-    code = _code_of(autoencoder)
-    x = check_inputs(autoencoder.encoder, x_normal, "x_normal")
-    starts = range(0, len(x), check_size(batch_size, "batch_size"))
-    return np.concatenate([_flat(np.asarray(code(x[start : start + batch_size]))) for start in starts])
+    return FittedScore(name, lambda x: x, read, made_from=made_from)
 
 
 def _code_of(autoencoder: Autoencoder) -> Callable[[Any], Any]:
-    if not isinstance(autoencoder, Autoencoder):
-        raise ValueError(
-            f"a code is looked for in a {type(autoencoder).__name__}, which names no encoder; wrap your two models as "
-            f"tfae.models.Autoencoder(encoder, decoder), or use targets.reconstruction_error"
-        )
-    return lambda x: autoencoder.code(x, training=False)
+    """Return the function from samples to codes, in float32."""
+    check_autoencoder(autoencoder)
+    return lambda x: ops.cast(autoencoder.code(x, training=False), "float32")
 
 
 def _flat(z: Any) -> Any:
-    return z.reshape(len(z), -1) if isinstance(z, np.ndarray) else ops.reshape(z, (-1, math.prod(z.shape[1:])))
+    return ops.reshape(z, (-1, math.prod(z.shape[1:])))
 
 
 def _gaussian(z: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     """Return the mean of the codes, a matrix that whitens them, and ln det(2 pi covariance)."""
+    z = check_samples(z, None, "the codes of x_normal").astype("float64").reshape(len(z), -1)
     n, units = z.shape
     if n <= units:
         raise ValueError(
             f"x_normal holds {n} samples and a code has {units} units; their covariance needs more samples than units, "
             f"better ten times as many"
         )
-    z = check_samples(z, None, "the codes of x_normal").astype("float64")
     mean = z.mean(axis=0)
     variances, axes = np.linalg.eigh(np.cov(z, rowvar=False).reshape(units, units))
     if variances[0] <= 1e-10 * variances[-1]:
@@ -251,7 +303,7 @@ class Threshold:
     Attributes
     ----------
     value : float
-    false_alarm_rate : float
+    false_alarm_share : float
         Share of new normal samples that will be above `value`, on average over all sets of `n_normal` normal samples.
     interval : tuple of float
         Where that share lies with 95 % probability for the set at hand.
@@ -259,7 +311,7 @@ class Threshold:
     """
 
     value: float
-    false_alarm_rate: float
+    false_alarm_share: float
     interval: tuple[float, float]
     n_normal: int
 
@@ -268,7 +320,7 @@ class Threshold:
         return _check_scores(scores) > self.value
 
 
-def threshold(normal_scores: Any, false_alarm_rate: float = 0.05) -> Threshold:
+def threshold(normal_scores: Any, *, false_alarm_share: float = 0.05) -> Threshold:
     """Choose the lowest threshold that promises no more false alarms than wanted, from normal samples alone.
 
     Of n scores of normal samples the r-th smallest is taken. A new one is above it with probability
@@ -279,9 +331,9 @@ def threshold(normal_scores: Any, false_alarm_rate: float = 0.05) -> Threshold:
     ----------
     normal_scores : array, shape (n,)
         Scores of normal samples that the autoencoder was **not** trained on, nor the score made from: those are smaller
-        than what new samples will have.
-    false_alarm_rate : float
-        In (0, 1).
+        than what new samples will have. `score` warns of the latter.
+    false_alarm_share : float
+        Largest share of normal samples that may be above the threshold, in (0, 1).
 
     Returns
     -------
@@ -290,7 +342,7 @@ def threshold(normal_scores: Any, false_alarm_rate: float = 0.05) -> Threshold:
     Raises
     ------
     ValueError
-        If there are fewer than 1 / false_alarm_rate - 1 scores: none of them could be a threshold.
+        If there are fewer than 1 / false_alarm_share - 1 scores: none of them could be a threshold.
 
     References
     ----------
@@ -298,11 +350,11 @@ def threshold(normal_scores: Any, false_alarm_rate: float = 0.05) -> Threshold:
        12(1), 1941.
     """
     scores = _check_scores(normal_scores, "normal_scores")
-    n, wanted = len(scores), check_number(false_alarm_rate, "false_alarm_rate", 0, 1, open_ends=True)
+    n, wanted = len(scores), check_number(false_alarm_share, "false_alarm_share", 0, 1, open_ends=True)
     above = math.floor(wanted * (n + 1) + 1e-9)  # n + 1 - r
     if above < 1:
         raise ValueError(
-            f"a false alarm rate of {wanted:g} needs at least {math.ceil(1 / wanted - 1 - 1e-9)} normal samples, and "
+            f"a false alarm share of {wanted:g} needs at least {math.ceil(1 / wanted - 1 - 1e-9)} normal samples, and "
             f"there are {n}; even the largest of their scores promises {1 / (n + 1):.3g} at best"
         )
     low, high = beta.ppf([0.025, 0.975], above, n + 1 - above)
@@ -321,15 +373,15 @@ class Evaluation:
     ----------
     auroc : float
         Probability that an anomaly scores higher than a normal sample: 0.5 by chance.
-    auroc_error : float
-        Its standard error [1]_. Where no pair is in the wrong order it is 0, which says that the sample was too easy or
-        too small and not that the rate is exact.
+    auroc_standard_error : float
+        Of `auroc` [1]_. Where no pair is in the wrong order it is 0, which says that the sample was too easy or too
+        small and not that the area is exact.
     average_precision : float
         Mean precision over the anomalies in the order of their scores: `prevalence` by chance.
     prevalence : float
         Share of anomalies among the samples. It changes the average precision and not the AUROC.
     n_normal, n_anomalies : int
-    false_alarms, detected : float or None
+    false_alarm_share, detected_share : float or None
         With a threshold: share of the normal samples, and of the anomalies, above it.
 
     References
@@ -339,16 +391,16 @@ class Evaluation:
     """
 
     auroc: float
-    auroc_error: float
+    auroc_standard_error: float
     average_precision: float
     prevalence: float
     n_normal: int
     n_anomalies: int
-    false_alarms: float | None = None
-    detected: float | None = None
+    false_alarm_share: float | None = None
+    detected_share: float | None = None
 
 
-def evaluate(scores: Any, is_anomaly: Any, alarm: Threshold | None = None) -> Evaluation:
+def evaluate(scores: Any, is_anomaly: Any, *, alarm: Threshold | None = None) -> Evaluation:
     """Compare scores with the truth, the anomaly being the positive class.
 
     Parameters
@@ -433,30 +485,40 @@ def explain(
     autoencoder: Autoencoder,
     x: Any,
     *,
-    steps: int = 200,
+    search_steps: int = 200,
     learning_rate: float = 0.05,
+    batch_size: int = 256,
     **options: Any,
 ) -> Explanation:
     """Find the nearest normal sample, and what of the difference makes the score.
 
-    Integrated gradients need a baseline. A blank page is itself an anomaly; the nearest normal sample is the least
-    change that would have been no surprise.
+    Integrated gradients need a baseline. Zero stands for "absent" only where nothing is the normal case: a blank page
+    is itself an anomaly, and a sensor that is dead and reads 0 gets exactly 0 from it, though it is all that is wrong.
+    The nearest normal sample is the least change that would have been no surprise.
 
     Parameters
     ----------
     target : tfae.targets.Target or callable
         The score.
     autoencoder : Autoencoder
+        Of a conditional one give ``for_class(label)``.
     x : array, shape (n, *sample)
-    steps, learning_rate
-        Of the search, as in `tfae.adversarial.nearest_normal`.
+    search_steps, learning_rate
+        Of the search, as `steps` and `learning_rate` in `tfae.adversarial.nearest_normal`.
+    batch_size : int
+        Samples worked on at once, by the search and by integrated gradients.
     **options
-        Go to `tfae.attribution.integrated_gradients`: ``tolerance=0.01``, ``max_steps=256``.
+        Go to `tfae.attribution.integrated_gradients`: ``tolerance=0.01``, ``max_steps=256``, ``steps=64``.
+
+    Returns
+    -------
+    Explanation
 
     Raises
     ------
     ValueError
         As in these two.
     """
-    normal, distance = nearest_normal(autoencoder, x, steps, learning_rate)
-    return Explanation(normal, distance, integrated_gradients(target, x, normal, **options))
+    found = nearest_normal(autoencoder, x, steps=search_steps, learning_rate=learning_rate, batch_size=batch_size)
+    attribution = integrated_gradients(target, x, baseline=found.x, batch_size=batch_size, **options)
+    return Explanation(found.x, found.distance, attribution)

@@ -3,7 +3,12 @@
 Every method takes a target, one number for each sample (see `tfae.targets`), and the samples, and returns an
 `Attribution`: a value for each input, and how far the values add up to what they should. Every form of model will do,
 functional, Sequential, nested or subclassed, because no method looks at how a model is built: each looks at what it
-does when it is called.
+does when it is called. Samples are images ``(n, height, width, channels)``, series ``(n, steps, channels)``, tables
+``(n, features)`` or anything else with the batch axis first.
+
+What is explained is always a difference, from a baseline or from a small change. Zero is a good "absent" for ink on a
+blank page or for a standardised table. Where zero is an ordinary reading, as of a sensor that died, it hides the very
+thing that is looked for: then give a `baseline`, such as the mean of normal samples.
 
 >>> target = targets.latent(autoencoder, 3)  # doctest: +SKIP
 >>> explained = integrated_gradients(target, x_test[:8])  # doctest: +SKIP
@@ -25,8 +30,11 @@ from keras import layers, ops
 from scipy.special import roots_legendre
 
 from tfae.checks import check_inputs, check_number, check_samples, check_seed, check_size
-from tfae.hooks import LayerCall, find_call, recording
+from tfae.hooks import LayerCall, find_call, in_float32, recording
+from tfae.inference import batches, check_finite, in_batches, inference, name_of
+from tfae.internals import graph_with_derivatives, operations_in_functions
 from tfae.layers import Corrupt, TopK
+from tfae.losses import at_least_float32
 from tfae.targets import Target
 
 Scalars = Callable[[Any], Any]  # a batch -> one number for each sample: a Target, or any other callable
@@ -49,7 +57,7 @@ class Attribution:
     axiom : str
         What the values of a sample should add up to, or why there is nothing that they should add up to.
     steps : ndarray of int, shape (n,), or None
-        Gradients that integrated gradients took for each sample.
+        Points on its path at which integrated gradients took the derivative of each sample.
     standard_error : ndarray, shape (n, *sample), or None
         Of values that are means over random draws.
     ledger : list of dict
@@ -74,7 +82,7 @@ class Attribution:
 # --- gradients -------------------------------------------------------------------------------------------------------
 
 
-def gradient(target: Scalars, x: Any, batch_size: int = 256) -> Attribution:
+def gradient(target: Scalars, x: Any, *, batch_size: int = 256) -> Attribution:
     """Return the derivative of the target with respect to each input [1]_.
 
     It answers what a *small* change of an input would do, not what the input contributed.
@@ -82,16 +90,20 @@ def gradient(target: Scalars, x: Any, batch_size: int = 256) -> Attribution:
     Parameters
     ----------
     target : tfae.targets.Target or callable
-        Maps a tensor of samples to a tensor ``(n,)``.
+        Maps a tensor of samples to a tensor of one number each, ``(n,)`` or ``(n, 1)``.
     x : array, shape (n, *sample)
     batch_size : int
         Samples differentiated at once: bounds the memory.
 
+    Returns
+    -------
+    Attribution
+
     Raises
     ------
     ValueError
-        As in every function here: if `x` is empty or not finite, if the target does not return one number for each
-        sample, or if it does not depend on the samples.
+        As in every function here: if `x` is empty or not finite; if the target does not return one number for each
+        sample, or it or its derivative is NaN or infinite; or if the target does not depend on the samples.
 
     References
     ----------
@@ -100,10 +112,10 @@ def gradient(target: Scalars, x: Any, batch_size: int = 256) -> Attribution:
     """
     x = _checked(x)
     outputs, values = _gradients(target, x, batch_size)
-    return Attribution(values, "gradient", _name(target), outputs, None, "derivatives need not add up to anything")
+    return Attribution(values, "gradient", name_of(target), outputs, None, "derivatives need not add up to anything")
 
 
-def gradient_x_input(target: Scalars, x: Any, baseline: Any = None, batch_size: int = 256) -> Attribution:
+def gradient_x_input(target: Scalars, x: Any, *, baseline: Any = None, batch_size: int = 256) -> Attribution:
     """Return the derivative of the target times the input's distance from the baseline [1]_.
 
     Complete only where the target is a straight line from the baseline to the sample.
@@ -115,6 +127,16 @@ def gradient_x_input(target: Scalars, x: Any, baseline: Any = None, batch_size: 
     baseline : array of the shape of a sample, or of `x`, optional
         What an absent input looks like. All zeros if not given: a blank page, the mean of a standardised table.
 
+    Returns
+    -------
+    Attribution
+        With a `completeness_gap`.
+
+    Raises
+    ------
+    ValueError
+        As in `gradient`, and if the baseline is not finite or has another shape.
+
     References
     ----------
     .. [1] A. Shrikumar, P. Greenside, A. Shcherbina and A. Kundaje, "Not just a black box: learning important features
@@ -125,11 +147,11 @@ def gradient_x_input(target: Scalars, x: Any, baseline: Any = None, batch_size: 
     outputs, gradients = _gradients(target, x, batch_size)
     values = gradients * (x - baseline)
     gap = _gap(values, outputs, _outputs(target, baseline, batch_size))
-    return Attribution(values, "gradient x input", _name(target), outputs, gap, TO_BASELINE)
+    return Attribution(values, "gradient x input", name_of(target), outputs, gap, TO_BASELINE)
 
 
 def smooth_grad(
-    target: Scalars, x: Any, noise: float = 0.15, n_samples: int = 50, seed: int = 0, batch_size: int = 256
+    target: Scalars, x: Any, *, noise: float = 0.15, n_samples: int = 50, seed: int = 0, batch_size: int = 256
 ) -> Attribution:
     """Return the derivative of the target, averaged over noisy copies of each sample [1]_.
 
@@ -138,10 +160,21 @@ def smooth_grad(
     target, x, batch_size
         As in `gradient`.
     noise : float
-        Standard deviation of the noise, as a fraction of the range of each sample's values.
+        Standard deviation of the noise, above 0, as a fraction of the range of each sample's values.
     n_samples : int
         Copies, at least 2. The error of the mean is the attribution's `standard_error`.
     seed : int
+        Of the noise.
+
+    Returns
+    -------
+    Attribution
+        With a `standard_error`.
+
+    Raises
+    ------
+    ValueError
+        As in `gradient`, and if an option is out of range.
 
     References
     ----------
@@ -155,7 +188,7 @@ def smooth_grad(
     rng = np.random.default_rng(check_seed(seed))
     axes = tuple(range(1, x.ndim))
     scale = (noise * (x.max(axis=axes, keepdims=True) - x.min(axis=axes, keepdims=True))).astype("float32")
-    run = _compiled(_value_and_gradient, target, x)
+    run = _runner(_value_and_gradient, target, x)
     total, squares = np.zeros(x.shape), np.zeros(x.shape)
     for sample, _ in _pairs(len(x), n_samples, batch_size):
         noisy = x[sample] + scale[sample] * rng.standard_normal((len(sample), *x.shape[1:]), "float32")
@@ -165,7 +198,7 @@ def smooth_grad(
     mean = total / n_samples
     variance = np.maximum(squares / n_samples - mean**2, 0) * n_samples / (n_samples - 1)
     return Attribution(
-        mean.astype("float32"), "SmoothGrad", _name(target), _outputs(target, x, batch_size), None,
+        mean.astype("float32"), "SmoothGrad", name_of(target), _outputs(target, x, batch_size), None,
         "derivatives need not add up to anything", standard_error=np.sqrt(variance / n_samples).astype("float32"),
     )  # fmt: skip
 
@@ -173,6 +206,7 @@ def smooth_grad(
 def integrated_gradients(
     target: Scalars,
     x: Any,
+    *,
     baseline: Any = None,
     steps: int | None = None,
     tolerance: float = 0.005,
@@ -182,21 +216,32 @@ def integrated_gradients(
     """Return the derivative averaged along the straight line from the baseline, times the distance [1]_.
 
     The values of a sample add up to the target at the sample less the target at the baseline. The average is an
-    integral, computed by Gauss and Legendre's rule, and how far it is from adding up is known exactly: steps are
-    doubled, for each sample by itself, until that gap is below `tolerance`.
+    integral, computed by Gauss and Legendre's rule, and how far it is from adding up is known exactly: the rule begins
+    with 16 steps and doubles them, for each sample by itself, until that gap is within `tolerance`.
 
     Parameters
     ----------
     target, x, batch_size
         As in `gradient`.
     baseline : array of the shape of a sample, or of `x`, optional
-        Where the line begins. All zeros if not given.
+        Where the line begins: what an absent input looks like. All zeros if not given, and then an input that is 0 gets
+        nothing, whatever it means that it is 0.
     steps : int, optional
         Take just so many, whatever the gap.
     tolerance : float
-        Of the gap, relative to the difference that is explained.
+        Of the gap, relative to the difference that is explained; above 0.
     max_steps : int
-        Where doubling ends; a ``UserWarning`` names the largest gap that is left.
+        The most steps for a sample; a ``UserWarning`` names the largest gap that is left.
+
+    Returns
+    -------
+    Attribution
+        With a `completeness_gap`, and the `steps` of each sample.
+
+    Raises
+    ------
+    ValueError
+        As in `gradient`, and if an option is out of range, or the baseline is not finite or has another shape.
 
     References
     ----------
@@ -205,24 +250,27 @@ def integrated_gradients(
     x = _checked(x)
     baseline = _baseline(baseline, x)
     check_number(tolerance, "tolerance", 0, open_ends=True)
-    run = _compiled(_value_and_gradient, target, x)
+    most = check_size(max_steps, "max_steps") if steps is None else check_size(steps, "steps")
+    run = _runner(_value_and_gradient, target, x)
     outputs, at_baseline = _outputs(target, x, batch_size), _outputs(target, baseline, batch_size)
     values, taken = np.zeros_like(x), np.zeros(len(x), int)
     gap = np.full(len(x), np.inf)
-    count, last = (16, check_size(max_steps, "max_steps")) if steps is None else (check_size(steps, "steps"),) * 2
-    while count <= last and (gap > tolerance).any():
+    count = min(16, most) if steps is None else most
+    while True:
         rows = np.flatnonzero(gap > tolerance)
         values[rows] = _path_integral(run, x[rows], baseline[rows], count, batch_size)
         taken[rows] = count
         gap[rows] = _gap(values[rows], outputs[rows], at_baseline[rows])
-        count *= 2
+        if count == most or gap.max() <= tolerance:
+            break
+        count = min(2 * count, most)
     if steps is None and gap.max() > tolerance:
         warnings.warn(
             f"{(gap > tolerance).sum()} of {len(x)} attributions miss the tolerance {tolerance:g} after {taken.max()} "
             f"steps; the largest gap is {gap.max():.3g}. Raise max_steps, or read completeness_gap.",
             stacklevel=2,
         )
-    return Attribution(values, "integrated gradients", _name(target), outputs, gap, TO_BASELINE, steps=taken)
+    return Attribution(values, "integrated gradients", name_of(target), outputs, gap, TO_BASELINE, steps=taken)
 
 
 def _path_integral(run: Callable, x: np.ndarray, baseline: np.ndarray, steps: int, batch_size: int) -> np.ndarray:
@@ -242,103 +290,172 @@ def _path_integral(run: Callable, x: np.ndarray, baseline: np.ndarray, steps: in
 # --- changed backpropagation -----------------------------------------------------------------------------------------
 
 
-@tf.RegisterGradient("TfaeGuidedRelu")
-def _guided(op: Any, gradient: Any) -> Any:
-    """Pass positive gradients, and only through units that are active."""
-    return tf.raw_ops.ReluGrad(gradients=tf.nn.relu(gradient), features=op.outputs[0])
-
-
-@tf.RegisterGradient("TfaeDeconvRelu")
-def _deconv(op: Any, gradient: Any) -> Any:
-    """Pass positive gradients, whatever the unit did."""
-    return tf.nn.relu(gradient)
-
-
-def guided_backprop(target: Scalars, x: Any, batch_size: int = 256) -> Attribution:
+def guided_backprop(target: Scalars, x: Any, *, batch_size: int = 256) -> Attribution:
     """Return the derivative with negative signals stopped at every ReLU, backwards and forwards [1]_.
 
-    Every ReLU in the network is found, be it a layer, an activation or a call inside a subclassed model. The picture is
-    sharp; chapter 14 shows that it depends little on what the network learned.
+    ReLUs are found wherever they stand: a layer, an activation, a call inside a subclassed model; also ReLU6 and
+    ``maximum(x, 0)``. Other activations keep their derivative. The picture is sharp; chapter 14 shows that it depends
+    little on what the network learned.
 
     Parameters
     ----------
     target, x, batch_size
         As in `gradient`.
 
+    Returns
+    -------
+    Attribution
+
     Raises
     ------
     ValueError
-        Also if the network has no ReLU, so that there is nothing to guide, or hides its operations in a
-        ``tf.function``.
+        As in `gradient`, and if the network has no ReLU, so that there is nothing to guide; if it has one where this
+        cannot reach it, inside a ``tf.function`` or a loop; or if it writes one as a choice, ``where(x > 0, x, 0)``.
 
     References
     ----------
     .. [1] J. T. Springenberg, A. Dosovitskiy, T. Brox and M. Riedmiller, "Striving for simplicity: the all
        convolutional net", arXiv:1412.6806.
     """
-    return _overridden(target, x, batch_size, "guided backpropagation", "TfaeGuidedRelu")
+    derivatives = {"Relu": _guided_relu, "Relu6": _guided_relu6, "Maximum": _guided_maximum}
+    return _overridden(target, x, batch_size, "guided backpropagation", derivatives)
 
 
-def deconvnet(target: Scalars, x: Any, batch_size: int = 256) -> Attribution:
+def deconvnet(target: Scalars, x: Any, *, batch_size: int = 256) -> Attribution:
     """Return the derivative with negative signals stopped at every ReLU on the way back, active or not [1]_.
 
-    Parameters, errors
+    Parameters
+    ----------
+    target, x, batch_size
+        As in `gradient`.
+
+    Returns
+    -------
+    Attribution
+
+    Raises
+    ------
+    ValueError
         As in `guided_backprop`.
 
     References
     ----------
     .. [1] M. D. Zeiler and R. Fergus, "Visualizing and understanding convolutional networks", arXiv:1311.2901.
     """
-    return _overridden(target, x, batch_size, "deconvnet", "TfaeDeconvRelu")
+    derivatives = {"Relu": _deconv_relu, "Relu6": _deconv_relu, "Maximum": _deconv_maximum}
+    return _overridden(target, x, batch_size, "deconvnet", derivatives)
 
 
-def _overridden(target: Scalars, x: Any, batch_size: int, method: str, relu: str) -> Attribution:
-    """Return the gradient of a graph in which every Relu has another derivative.
+def _guided_relu(op: Any, gradient: Any) -> Any:
+    """Pass positive gradients, and only through units that are active."""
+    return tf.raw_ops.ReluGrad(gradients=tf.nn.relu(gradient), features=op.outputs[0])
 
-    The change is made where TensorFlow looks derivatives up, at the operations: no spelling of a ReLU escapes it.
+
+def _guided_relu6(op: Any, gradient: Any) -> Any:
+    """Pass positive gradients, and only through units that are active and not at their upper end."""
+    return tf.raw_ops.Relu6Grad(gradients=tf.nn.relu(gradient), features=op.outputs[0])
+
+
+def _deconv_relu(op: Any, gradient: Any) -> Any:
+    """Pass positive gradients, whatever the unit did."""
+    return tf.nn.relu(gradient)
+
+
+def _guided_maximum(op: Any, gradient: Any) -> Any:
+    return _maximum(op, gradient, _guided_relu)
+
+
+def _deconv_maximum(op: Any, gradient: Any) -> Any:
+    return _maximum(op, gradient, _deconv_relu)
+
+
+def _maximum(op: Any, gradient: Any, relu: Callable) -> list[Any]:
+    """Return the derivatives of ``maximum(a, b)``: those of `relu` if one of the two is the number 0."""
+    a, b = op.inputs
+    if _is_zero(a) or _is_zero(b):
+        passed = relu(op, gradient)
+        return [None, passed] if _is_zero(a) else [passed, None]
+    return tf.gradients(tf.where(a >= b, a, b), [a, b], gradient)
+
+
+def _is_zero(tensor: Any) -> bool:
+    constant = tf.get_static_value(tensor)
+    return tensor.op.type == "ZerosLike" or (constant is not None and not np.any(constant))
+
+
+def _is_relu(op: Any) -> bool:
+    return op.type in ("Relu", "Relu6") or (op.type == "Maximum" and any(map(_is_zero, op.inputs)))
+
+
+def _is_chosen_relu(op: Any) -> bool:
+    """Whether it is ``where(x > threshold, x, 0)``."""
+    if op.type != "SelectV2":
+        return False
+    condition, *branches = op.inputs
+    compared = {tensor.ref() for tensor in condition.op.inputs}
+    return any(map(_is_zero, branches)) and any(branch.ref() in compared for branch in branches)
+
+
+def _overridden(target: Scalars, x: Any, batch_size: int, method: str, derivatives: dict[str, Callable]) -> Attribution:
+    """Return the gradient of a graph in which every ReLU has another derivative.
+
+    The change is made where TensorFlow looks derivatives up, at the operations, whatever layer or call made them.
     """
     x = _checked(x)
     outputs = _outputs(target, x, batch_size)
 
     def gradients(batch: Any) -> Any:
-        with tf.compat.v1.get_default_graph().gradient_override_map({"Relu": relu, "Relu6": relu}):
-            return tf.gradients(target(batch), batch)[0]
+        slope = tf.gradients(_scalars(target, batch), batch)[0]
+        return _check_depends(slope, target)
 
-    graph = tf.compat.v1.wrap_function(gradients, [tf.TensorSpec((None, *x.shape[1:]), tf.float32)])
-    kinds = {operation.type for operation in graph.graph.get_operations()}
-    hidden = kinds & {"PartitionedCall", "StatefulPartitionedCall"}
-    if hidden:
+    graph = graph_with_derivatives(gradients, [_signature(x)], derivatives)
+    operations = graph.graph.get_operations()
+    if operations_in_functions(graph.graph) & {"Relu", "Relu6"}:
         raise ValueError(
-            f"the network runs inside a tf.function, where {method} cannot reach its ReLUs; explain it without"
+            f"a ReLU of the network runs inside a tf.function or a loop, where {method} cannot reach it; explain the "
+            f"network without, or use gradient or integrated_gradients"
         )
-    if not kinds & {"Relu", "Relu6"}:
+    if any(map(_is_chosen_relu, operations)):
         raise ValueError(
-            f"{method} changes what happens at ReLUs, and this network has none; use gradient or lrp instead"
+            f"the network writes a ReLU as where(x > threshold, x, 0), which {method} cannot change; write it as "
+            f"keras.ops.relu(x), or use gradient or integrated_gradients"
         )
-    values = [graph(tf.constant(x[rows])).numpy() for rows, _ in _pairs(len(x), 1, batch_size)]
+    if not any(map(_is_relu, operations)):
+        raise ValueError(
+            f"{method} changes what happens at ReLUs, and this network has none; use gradient or integrated_gradients "
+            f"instead"
+        )
+    values = _finite(in_batches(lambda batch: graph(tf.constant(batch)), x, batch_size), target)
     axiom = "changed derivatives need not add up to anything"
-    return Attribution(np.concatenate(values), method, _name(target), outputs, None, axiom)
+    return Attribution(values, method, name_of(target), outputs, None, axiom)
 
 
-def grad_cam(target: Scalars, x: Any, layer: str | keras.Layer | None = None, batch_size: int = 256) -> Attribution:
+PLACES = {3: "series (n, steps, channels)", 4: "images (n, height, width, channels)"}  # by the number of axes
+
+
+def grad_cam(target: Scalars, x: Any, *, layer: str | keras.Layer | None = None, batch_size: int = 256) -> Attribution:
     """Return where the channels of a convolutional layer, weighted by their mean derivative, speak for the target [1]_.
 
     Parameters
     ----------
-    target, x, batch_size
+    target, batch_size
         As in `gradient`.
+    x : array, shape (n, height, width, channels) or (n, steps, channels)
+        Images or series.
     layer : str or keras.Layer, optional
-        The last layer with outputs ``(n, height, width, channels)`` before the target if not given.
+        The last layer before the target that returns images or series, as `x` is, if not given.
 
     Returns
     -------
     Attribution
-        With values ``(n, height, width, 1)`` of at least 0, at the layer's resolution drawn to that of the input.
+        With values ``(n, height, width, 1)`` or ``(n, steps, 1)`` of at least 0, at the layer's resolution drawn to
+        that of the input.
 
     Raises
     ------
     ValueError
-        Also if there is no such layer, or the target does not depend on it.
+        As in `gradient`, and if `x` holds neither images nor series, there is no such layer, or the target does not
+        depend on it.
 
     References
     ----------
@@ -346,56 +463,68 @@ def grad_cam(target: Scalars, x: Any, layer: str | keras.Layer | None = None, ba
        ICCV 2017, arXiv:1610.02391.
     """
     x = _checked(x)
+    if x.ndim not in PLACES:
+        raise ValueError(f"Grad-CAM needs {' or '.join(PLACES.values())}; x has shape {x.shape}")
     outputs = _outputs(target, x, batch_size)
-    if x.ndim != 4:
-        raise ValueError(f"Grad-CAM needs images (n, height, width, channels); x has shape {x.shape}")
-    parts = []
-    for start in range(0, len(x), batch_size):
-        batch = tf.constant(x[start : start + batch_size])
+
+    def heat(samples: np.ndarray) -> Any:
+        batch = tf.constant(samples)
         with tf.GradientTape() as tape, recording() as calls:
             tape.watch(batch)
-            value = target(batch)
-        activation = (_last_images(calls) if layer is None else find_call(calls, layer)).output
+            value = _scalars(target, batch)
+        activation = (_last_with_places(calls, x.ndim) if layer is None else find_call(calls, layer)).output
         slope = tape.gradient(value, activation)
-        if len(activation.shape) != 4 or slope is None:
+        if len(activation.shape) != x.ndim or slope is None:
             raise ValueError(
-                f"the target does not depend on images (n, height, width, channels) that layer {layer!r} returns; name "
-                f"a convolutional layer before the target"
+                f"the target does not depend on {PLACES[x.ndim]} that layer {layer!r} returns; name a convolutional "
+                f"layer before the target"
             )
-        weights = ops.mean(slope, axis=(1, 2), keepdims=True)  # (n, 1, 1, channels)
-        heat = ops.relu(ops.sum(weights * activation, axis=-1, keepdims=True))
-        parts.append(np.asarray(tf.image.resize(heat, x.shape[1:3])))
+        activation, slope = at_least_float32(activation), at_least_float32(slope)
+        weights = ops.mean(slope, axis=tuple(range(1, x.ndim - 1)), keepdims=True)  # one for each channel
+        return _drawn_to(ops.relu(ops.sum(weights * activation, axis=-1, keepdims=True)), x.shape[1:-1])
+
+    values = _finite(in_batches(heat, x, batch_size), target)
     axiom = "weighted activations need not add up to anything"
-    return Attribution(np.concatenate(parts), "Grad-CAM", _name(target), outputs, None, axiom)
+    return Attribution(values, "Grad-CAM", name_of(target), outputs, None, axiom)
 
 
-def _last_images(calls: list[LayerCall]) -> LayerCall:
-    images = [call for call in calls if call.is_leaf and len(getattr(call.output, "shape", ())) == 4]
-    convolved = [call for call in images if not isinstance(call.layer, layers.Reshape | layers.InputLayer)]
-    if not convolved:
-        raise ValueError(
-            "no layer returns images (n, height, width, channels), which Grad-CAM needs; use another method"
-        )
-    return convolved[-1]
+def _last_with_places(calls: list[LayerCall], axes: int) -> LayerCall:
+    found = [call for call in calls if call.is_leaf and len(getattr(call.output, "shape", ())) == axes]
+    made = [call for call in found if not isinstance(call.layer, layers.Reshape) and not _does_nothing(call)]
+    if not made:
+        raise ValueError(f"no layer returns {PLACES[axes]}, which Grad-CAM needs; use another method")
+    return made[-1]
+
+
+def _drawn_to(heat: Any, size: Sequence[int]) -> Any:
+    """Return ``(n, *places, 1)`` drawn to another size; a series is an image of one column."""
+    if len(size) == 1:
+        return tf.image.resize(heat[:, :, tf.newaxis], (*size, 1))[:, :, 0]
+    return tf.image.resize(heat, size)
 
 
 # --- layer-wise relevance propagation --------------------------------------------------------------------------------
 
-LINEAR = (layers.Dense, layers.Conv2D, layers.Conv2DTranspose)
+LINEAR = (layers.Dense, layers.Conv1D, layers.Conv1DTranspose, layers.Conv2D, layers.Conv2DTranspose)
 ELEMENTWISE = (
-    layers.Activation, layers.ReLU, layers.LeakyReLU, layers.PReLU, layers.ELU, layers.Dropout, layers.SpatialDropout2D,
-    layers.GaussianNoise, layers.Identity, Corrupt, TopK,
+    layers.Activation, layers.ReLU, layers.LeakyReLU, layers.PReLU, layers.ELU, layers.Dropout, layers.SpatialDropout1D,
+    layers.SpatialDropout2D, layers.GaussianNoise, layers.Identity, Corrupt, TopK,
 )  # fmt: skip
+SUMMING = (layers.Add, layers.Subtract, layers.Average, layers.BatchNormalization)
 REARRANGING = (
-    layers.Flatten, layers.Reshape, layers.Permute, layers.ZeroPadding2D, layers.Cropping2D, layers.UpSampling2D,
-    layers.MaxPooling2D, layers.AveragePooling2D, layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D,
-    layers.BatchNormalization, layers.Add, layers.Average, layers.Concatenate,
+    layers.Flatten, layers.Reshape, layers.Permute, layers.Concatenate,
+    layers.ZeroPadding1D, layers.Cropping1D, layers.UpSampling1D, layers.MaxPooling1D, layers.AveragePooling1D,
+    layers.GlobalAveragePooling1D, layers.GlobalMaxPooling1D,
+    layers.ZeroPadding2D, layers.Cropping2D, layers.UpSampling2D, layers.MaxPooling2D, layers.AveragePooling2D,
+    layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D,
 )  # fmt: skip
+MIXING = (keras.activations.softmax, keras.activations.log_softmax, keras.activations.sparsemax)
+OPERATIONS = ("Add", "Subtract")  # what a + b and a - b of Keras tensors put into a functional graph
 RULES = ("epsilon", "z+", "gamma")
 
 
 def lrp(
-    target: Target, x: Any, rule: str = "epsilon", epsilon: float = 1e-6, gamma: float = 0.25, batch_size: int = 256
+    target: Target, x: Any, *, rule: str = "epsilon", epsilon: float = 1e-6, gamma: float = 0.25, batch_size: int = 256
 ) -> Attribution:
     r"""Hand the target's value back through the network, layer by layer, to the inputs that made it [1]_.
 
@@ -408,6 +537,7 @@ def lrp(
 
     Activation functions, the sigmoid among them, pass relevance on unchanged: what a sigmoid unit says is credited to
     the inputs in the shares in which they made the number it was given. Pooling by maximum hands all to the winner.
+    All of it is computed in float32, also where the network computes in half precision.
 
     Parameters
     ----------
@@ -416,7 +546,7 @@ def lrp(
     x, batch_size
         As in `gradient`.
     rule : str
-        For all linear layers.
+        ``"epsilon"``, ``"z+"`` or ``"gamma"``, for all linear layers.
     epsilon : float
         Above 0. Keeps shares finite where a unit is near 0, and keeps a little relevance.
     gamma : float
@@ -431,8 +561,9 @@ def lrp(
     Raises
     ------
     ValueError
-        Also if the target is no weighted sum of outputs (a squared error is not), if a layer has no rule here (it is
-        named), or if the network computes something outside its layers, where relevance cannot be followed.
+        As in `gradient`, and if an option is unknown or out of range; if the target is no weighted sum of outputs (a
+        squared error is not); if a layer has no rule here (it is named); or if the network computes something outside
+        its layers, where relevance cannot be followed.
 
     References
     ----------
@@ -447,28 +578,30 @@ def lrp(
     check_number(epsilon, "epsilon", 0, open_ends=True)
     check_number(gamma, "gamma", 0)
     x = _checked(x)
-    outputs = _outputs(target, x, batch_size)
     options = {"rule": rule, "epsilon": epsilon, "gamma": gamma}
-    parts = [_relevance(target, x[start : start + batch_size], options) for start in range(0, len(x), batch_size)]
+    with recording() as calls:
+        target.network(tf.constant(x[:1]))
+    with in_float32(call.layer for call in calls):
+        outputs = _outputs(target, x, batch_size)
+        parts = [_relevance(target, tf.constant(batch), options) for batch in batches(x, batch_size)]
     ledger = [
         rows[0] | {key: sum(row[key] for row in rows) for key in ("received", "handed_on", "kept_by_bias", "lost")}
         for rows in zip(*(part[1] for part in parts), strict=True)
     ]
-    values = np.concatenate([part[0] for part in parts])
+    values = _finite(np.concatenate([part[0] for part in parts]), target)
     axiom = "values and what biases keep add up to the target; the gap is what biases and epsilon kept"
     gap = _gap(values, outputs, np.zeros_like(outputs))
-    return Attribution(values, f"LRP-{rule}", _name(target), outputs, gap, axiom, ledger=ledger)
+    return Attribution(values, f"LRP-{rule}", name_of(target), outputs, gap, axiom, ledger=ledger)
 
 
-def _relevance(target: Target, x: np.ndarray, options: dict[str, Any]) -> tuple[np.ndarray, list[dict[str, Any]]]:
-    batch = tf.constant(x)
+def _relevance(target: Target, batch: Any, options: dict[str, Any]) -> tuple[np.ndarray, list[dict[str, Any]]]:
     with recording() as calls:
         outputs = target.network(batch)
     with tf.GradientTape() as tape:
         tape.watch(outputs)
         value = target.read(outputs, batch)
     start = outputs * tape.gradient(value, outputs)
-    missed = np.abs(np.sum(np.reshape(start, (len(x), -1)), axis=1) - value)
+    missed = np.abs(np.sum(np.reshape(start, (len(batch), -1)), axis=1) - value)
     if missed.max() > 1e-4 * np.abs(value).max() + 1e-7:
         raise ValueError(
             f"{target.name} is not a weighted sum of the network's outputs, so it has no relevance to hand back; "
@@ -477,8 +610,8 @@ def _relevance(target: Target, x: np.ndarray, options: dict[str, Any]) -> tuple[
     waiting = {id(outputs): start}  # relevance by the tensor that holds it
     ledger = []
     for call in reversed([call for call in calls if call.is_leaf]):
-        inputs = keras.tree.flatten(call.inputs)
-        received = None if call.output is inputs[0] else waiting.pop(id(call.output), None)
+        inputs = [part for part in _flat(call) if _is_signal(part)]
+        received = None if _does_nothing(call) else waiting.pop(id(call.output), None)
         if received is None:
             continue  # the layer did nothing, or nothing that the target depends on
         shares, kept = _shares(call, inputs, received, **options)
@@ -502,35 +635,63 @@ def _shares(
 ) -> tuple[list[Any], Any]:
     """Return the relevance of each input of one call, and what its biases keep."""
     layer = call.layer
-    if call.activation is keras.activations.softmax:
+    if call.activation in MIXING:
         raise ValueError("a softmax mixes all its inputs and has no rule here; explain targets.logit instead")
     if isinstance(layer, ELEMENTWISE):
         return [received], 0.0
     if isinstance(layer, LINEAR):
-        return _linear_shares(layer, inputs[0], received, rule, epsilon, gamma)
-    if not isinstance(layer, REARRANGING):
-        known = ", ".join(kind.__name__ for kind in (*LINEAR, *ELEMENTWISE, *REARRANGING))
-        raise ValueError(f"lrp has no rule for layer {layer.name!r} ({type(layer).__name__}); it has rules for {known}")
-    whole = inputs if len(inputs) > 1 else inputs[0]
+        return _linear_shares(call, inputs[0], received, rule, epsilon, gamma)
+    sums = isinstance(layer, SUMMING) or (not isinstance(layer, keras.Layer) and type(layer).__name__ in OPERATIONS)
+    if not sums and not isinstance(layer, REARRANGING):
+        known = ", ".join(kind.__name__ for kind in (*LINEAR, *ELEMENTWISE, *SUMMING, *REARRANGING))
+        what = "layer" if isinstance(layer, keras.Layer) else "operation"
+        raise ValueError(
+            f"lrp has no rule for {what} {layer.name!r} ({type(layer).__name__}); it has rules for the layers {known}"
+        )
+    inputs = [tf.identity(part) for part in inputs]  # a tensor that comes in twice gets two shares
     with tf.GradientTape() as tape:
         tape.watch(inputs)
-        z = layer(whole, training=False) if isinstance(layer, layers.BatchNormalization) else layer(whole)
-    sums = isinstance(layer, layers.Add | layers.Average | layers.BatchNormalization)
+        z = _called_with(call, inputs)
     quotient = received / _away_from_zero(z, epsilon if sums else 1e-12)  # what is only moved keeps all
     slopes = tape.gradient(z, inputs, output_gradients=quotient)
-    bias = layer(ops.zeros_like(whole), training=False) if isinstance(layer, layers.BatchNormalization) else 0.0
-    return [tensor * slope for tensor, slope in zip(inputs, slopes, strict=True)], bias * quotient
+    bias = _called_with(call, [tf.zeros_like(part) for part in inputs]) * quotient if sums else 0.0
+    return [part * slope for part, slope in zip(inputs, slopes, strict=True)], bias
+
+
+def _does_nothing(call: LayerCall) -> bool:
+    """Whether a layer returned what it took, as dropout does outside training."""
+    return any(call.output is part for part in _flat(call))
+
+
+def _flat(call: LayerCall) -> list[Any]:
+    """Return all that a layer took, tensors and other arguments."""
+    return keras.tree.flatten((call.inputs, call.options))
+
+
+def _is_signal(part: Any) -> bool:
+    """Whether an argument is a tensor of numbers: no option, and no mask."""
+    return tf.is_tensor(part) and part.dtype.is_floating
+
+
+def _called_with(call: LayerCall, tensors: list[Any]) -> Any:
+    """Return what a layer makes of other tensors, called as it was."""
+    left = iter(tensors)
+    parts = [next(left) if _is_signal(part) else part for part in _flat(call)]
+    inputs, options = keras.tree.pack_sequence_as((call.inputs, call.options), parts)
+    return call.layer(*inputs, **options)
 
 
 def _linear_shares(
-    layer: keras.Layer, a: Any, received: Any, rule: str, epsilon: float, gamma: float
+    call: LayerCall, a: Any, received: Any, rule: str, epsilon: float, gamma: float
 ) -> tuple[list[Any], Any]:
     """Split the products a_j w_jk by their sign and hand relevance back in their proportion."""
+    layer = call.layer
     w, b = ops.convert_to_tensor(layer.kernel), layer.bias if layer.use_bias else 0.0
     if rule == "epsilon" or (rule == "gamma" and gamma == 0):
         with tf.GradientTape() as tape:
             tape.watch(a)
             z = _apply(layer, a, w)
+        _check_linear(call, z + b)
         quotient = received / _away_from_zero(z + b, epsilon)
         return [a * tape.gradient(z, a, output_gradients=quotient)], b * quotient
     up, down = ops.maximum(a, 0.0), ops.minimum(a, 0.0)
@@ -539,6 +700,7 @@ def _linear_shares(
         tape.watch([up, down])
         positive = _apply(layer, up, w_up) + _apply(layer, down, w_down)  # sums of the positive products
         negative = _apply(layer, up, w_down) + _apply(layer, down, w_up)
+    _check_linear(call, positive + negative + b)
     if rule == "z+":
         weights = [(positive, received / _away_from_zero(positive, epsilon))]
         kept: Any = ops.where(positive > 0, 0.0, received)
@@ -561,11 +723,24 @@ def _apply(layer: keras.Layer, a: Any, kernel: Any) -> Any:
     if isinstance(layer, layers.Dense):
         return ops.matmul(a, kernel)
     how = {"strides": layer.strides, "padding": layer.padding, "data_format": layer.data_format}
-    if isinstance(layer, layers.Conv2DTranspose):
+    if layer.padding == "causal":  # of Conv1D: each step sees itself and what was before
+        how["padding"], before = "valid", layer.dilation_rate[0] * (layer.kernel_size[0] - 1)
+        a = ops.pad(a, [[0, 0], [before, 0], [0, 0]])
+    if isinstance(layer, layers.Conv1DTranspose | layers.Conv2DTranspose):
         return ops.conv_transpose(
             a, kernel, output_padding=layer.output_padding, dilation_rate=layer.dilation_rate, **how
         )
     return ops.conv(a, kernel, dilation_rate=layer.dilation_rate, **how)
+
+
+def _check_linear(call: LayerCall, z: Any) -> None:
+    """Raise if a layer does something else to its inputs than its kind does: a subclass, a quantised layer."""
+    activation = call.activation or keras.activations.linear
+    if ops.max(ops.abs(activation(z) - call.output)) > 1e-3 * ops.max(ops.abs(call.output)) + 1e-6:
+        raise ValueError(
+            f"layer {call.layer.name!r} does not return what a {type(call.layer).__name__} with its weights would, so "
+            f"lrp has no rule for it; use integrated_gradients"
+        )
 
 
 def _away_from_zero(z: Any, epsilon: float) -> Any:
@@ -578,10 +753,11 @@ def _away_from_zero(z: Any, epsilon: float) -> Any:
 def occlusion(
     target: Scalars,
     x: Any,
+    *,
     window: int | Sequence[int] = 4,
     stride: int | Sequence[int] | None = None,
     baseline: Any = None,
-    batch_size: int = 256,
+    batch_size: int = 1024,
 ) -> Attribution:
     """Return how much the target falls when a window of the sample is covered [1]_.
 
@@ -589,20 +765,28 @@ def occlusion(
 
     Parameters
     ----------
-    target, x, batch_size
+    target, x
         As in `gradient`.
     window : int or sequence of int
-        Size along each axis that the window moves on: all axes of a sample but the channels of an image, which are
-        covered together. For a table, the number of neighbouring columns: 1 in most cases.
+        Size along each axis that the window moves on: height and width of images, the steps of series, whose channels
+        are covered together. For a table, the number of neighbouring columns: 1 in most cases.
     stride : int or sequence of int, optional
         How far the window moves; its own size if not given.
     baseline : array of the shape of a sample, or of `x`, optional
-        What covers. All zeros if not given.
+        What covers: what an absent input looks like. All zeros if not given, and then covering an input that is 0
+        changes nothing: of a sensor that died and reads 0, give the mean of normal samples.
+    batch_size : int
+        Covered samples asked about at once: bounds the memory.
+
+    Returns
+    -------
+    Attribution
 
     Raises
     ------
     ValueError
-        Also if a window is larger than the sample, or a stride leaves inputs between windows uncovered.
+        As in `gradient`, and if a window is larger than the sample, a stride leaves inputs between windows uncovered,
+        or the baseline is not finite or has another shape.
 
     References
     ----------
@@ -610,7 +794,7 @@ def occlusion(
     """
     x = _checked(x)
     baseline = _baseline(baseline, x)
-    moving = x.shape[1:3] if x.ndim == 4 else x.shape[1:]
+    moving = x.shape[1:] if x.ndim == 2 else x.shape[1:-1]
     sizes = _per_axis(window, "window", moving)
     strides = sizes if stride is None else _per_axis(stride, "stride", moving)
     for size, step, length in zip(sizes, strides, moving, strict=True):
@@ -630,7 +814,7 @@ def occlusion(
         covered &= (places >= corner) & (places < corner + size)
     outputs = _outputs(target, x, batch_size)
     covered = covered.reshape(*covered.shape, *[1] * (x.ndim - 1 - len(moving)))
-    run = _compiled(_scalars, target, x)
+    run = _runner(_scalars, target, x)
     falls = np.empty((len(x), len(covered)), "float32")
     for sample, place in _pairs(len(x), len(covered), batch_size):
         falls[sample, place] = outputs[sample] - run(np.where(covered[place], baseline[sample], x[sample]))
@@ -638,7 +822,7 @@ def occlusion(
     means = falls @ flat / flat.sum(axis=0)
     values = np.broadcast_to(means.reshape(len(x), *covered.shape[1:]), x.shape).copy()
     axiom = "windows overlap and inputs act together, so falls need not add up to anything"
-    return Attribution(values, "occlusion", _name(target), outputs, None, axiom)
+    return Attribution(values, "occlusion", name_of(target), outputs, None, axiom)
 
 
 def _per_axis(value: int | Sequence[int], name: str, moving: Sequence[int]) -> tuple[int, ...]:
@@ -653,7 +837,7 @@ def _per_axis(value: int | Sequence[int], name: str, moving: Sequence[int]) -> t
 # --- all derivatives at once -----------------------------------------------------------------------------------------
 
 
-def jacobian(model: keras.Layer | Callable, x: Any, batch_size: int = 1024) -> np.ndarray:
+def jacobian(model: keras.Layer | Callable, x: Any, *, batch_size: int = 1024) -> np.ndarray:
     """Return the derivative of every output of `model` with respect to every input, for each sample of `x`.
 
     Each sample is repeated once for every output and each copy is asked about one of them, so that ordinary
@@ -666,7 +850,7 @@ def jacobian(model: keras.Layer | Callable, x: Any, batch_size: int = 1024) -> n
         (all codes), its decoder (codes are then the inputs), a classifier, or a method such as ``vae.code``.
     x : array, shape (n, *inputs)
     batch_size : int
-        Copies differentiated at once: bounds the memory, apart from the answer itself.
+        Copies, not samples, differentiated at once: bounds the memory, apart from the answer itself.
 
     Returns
     -------
@@ -675,14 +859,15 @@ def jacobian(model: keras.Layer | Callable, x: Any, batch_size: int = 1024) -> n
     Raises
     ------
     ValueError
-        If `x` is empty, not finite or of the wrong shape, or if the outputs do not depend on it.
+        If `x` is empty, not finite or of the wrong shape; if the outputs do not depend on it; or if an output or a
+        derivative is NaN or infinite.
 
     Notes
     -----
     Chapters 07 and 08 use it.
     """
-    x = check_inputs(model, x)
-    outputs = model(tf.constant(x[:1]))
+    x, network = check_inputs(model, x), inference(model)
+    outputs = network(tf.constant(x[:1]))
     if outputs.shape[0] != 1:
         raise ValueError(
             f"the model returns shape {tuple(outputs.shape)} for one sample; its first axis must be samples"
@@ -693,11 +878,12 @@ def jacobian(model: keras.Layer | Callable, x: Any, batch_size: int = 1024) -> n
         batch = tf.constant(x[sample])
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(batch)
-            asked = tf.gather(tf.reshape(model(batch), (-1, n_outputs)), unit, batch_dims=1)  # (batch_size,)
+            asked = tf.gather(tf.reshape(network(batch), (-1, n_outputs)), unit, batch_dims=1)  # (batch_size,)
         slope = tape.gradient(asked, batch)
         if slope is None:
             raise ValueError("the outputs do not depend on x: there is nothing to differentiate")
-        answer[sample, unit] = slope
+        check_finite(np.asarray(asked), name_of(model))
+        answer[sample, unit] = check_finite(np.asarray(slope), f"the derivative of {name_of(model)}")
     return answer.reshape(len(x), *outputs.shape[1:], *x.shape[1:])
 
 
@@ -708,10 +894,6 @@ TO_BASELINE = "values add up to the target at the sample less the target at the 
 
 def _checked(x: Any) -> np.ndarray:
     return check_samples(x, None).astype("float32")
-
-
-def _name(target: Any) -> str:
-    return str(getattr(target, "name", None) or getattr(target, "__name__", type(target).__name__))
 
 
 def _baseline(baseline: Any, x: np.ndarray) -> np.ndarray:
@@ -741,67 +923,68 @@ def _add_rows(total: np.ndarray, sample: np.ndarray, rows: np.ndarray) -> None:
 
 
 def _scalars(target: Scalars, batch: Any) -> Any:
-    """Return the target of each sample of a batch, checked."""
-    values = target(batch)
-    shape = tuple(getattr(values, "shape", ()))
-    if len(shape) != 1 or shape[0] not in (None, batch.shape[0]):
-        hint = "; name one of them: targets.output(model, 0)" if isinstance(target, keras.Layer) else ""
+    """Return the target of each sample of a batch, shape ``(n,)``, checked."""
+    values = inference(target)(batch)
+    n, shape = batch.shape[0], tuple(getattr(values, "shape", ()))
+    if not shape or shape[0] not in (None, n) or shape[1:] not in ((), (1,)):
         raise ValueError(
-            f"the target returns shape {shape} for {batch.shape[0]} samples; it must return one number for each, shape "
-            f"({batch.shape[0]},){hint}"
+            f"{name_of(target)} returns shape {shape} for {n} samples; it must return one number for each, shape "
+            f"({n},). Pick one output: lambda x: model(x)[:, 3], or targets.output(model, 3)."
         )
-    return values
+    return at_least_float32(ops.reshape(values, (-1,)))
 
 
 def _value_and_gradient(target: Scalars, batch: Any) -> tuple[Any, Any]:
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(batch)
         values = _scalars(target, batch)
-    slope = tape.gradient(values, batch)
+    return values, _check_depends(tape.gradient(values, batch), target)
+
+
+def _check_depends(slope: Any, target: Scalars) -> Any:
     if slope is None:
-        raise ValueError(f"{_name(target)} does not depend on the samples: there is nothing to differentiate")
-    return values, slope
+        raise ValueError(f"{name_of(target)} does not depend on the samples: there is nothing to differentiate")
+    return slope
 
 
-def _compiled(function: Callable[[Scalars, Any], Any], target: Scalars, x: np.ndarray) -> Callable:
-    """Return ``function(target, batch)`` as a function of arrays.
+def _finite(values: np.ndarray, target: Scalars) -> np.ndarray:
+    return check_finite(values, f"{name_of(target)}, or its derivative,")
 
-    A `Target` becomes a graph, which runs two to three times as fast as one operation after another, and is kept. Any
+
+def _signature(x: np.ndarray) -> tf.TensorSpec:
+    return tf.TensorSpec((None, *x.shape[1:]), tf.float32)
+
+
+def _runner(function: Callable[[Scalars, Any], Any], target: Scalars, x: np.ndarray, often: bool = True) -> Callable:
+    """Return ``function(target, batch)`` as a function of arrays with finite answers.
+
+    A `Target` becomes a graph, which runs two to three times as fast as one operation after another, and is kept. What
+    is not asked `often` gets its graph at the second question: the first is answered before a graph would be made. Any
     other callable may do what no graph can hold, and runs as it is.
     """
-
-    def run(batch: Any) -> Any:
-        return function(target, batch)
-
+    run: Callable = partial(function, target)
     if isinstance(target, Target):
-        key = _key(function, x)
-        if target.graphs.get(key) is None:
+        question = function, x.shape[1:]
+        if question not in target.graphs and (often or question in target.asked):
             target(tf.constant(x[:1]))  # what is not yet built is built here, outside the graph
-            samples = tf.TensorSpec((None, *x.shape[1:]), tf.float32)
-            target.graphs[key] = tf.compat.v1.wrap_function(run, [samples])
-        run = target.graphs[key]
-    return lambda batch: keras.tree.map_structure(np.asarray, run(tf.constant(batch)))
+            target.graphs[question] = tf.compat.v1.wrap_function(run, [_signature(x)])
+        target.asked.add(question)
+        run = target.graphs.get(question, run)
 
+    def arrays(batch: np.ndarray) -> Any:
+        return keras.tree.map_structure(lambda part: _finite(np.asarray(part), target), run(tf.constant(batch)))
 
-def _key(function: Callable, x: np.ndarray) -> Any:
-    return function, x.shape[1:]
+    return arrays
 
 
 def _gradients(target: Scalars, x: np.ndarray, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-    run: Callable = partial(_value_and_gradient, target)
-    if isinstance(target, Target) and target.graphs:
-        run = _compiled(_value_and_gradient, target, x)
-    elif isinstance(target, Target):
-        target.graphs[_key(_value_and_gradient, x)] = None  # a graph pays from the second question on
-    parts = [run(tf.constant(x[rows])) for rows, _ in _pairs(len(x), 1, batch_size)]
-    values, slopes = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return values, slopes
+    run = _runner(_value_and_gradient, target, x, often=False)
+    values, slopes = zip(*(run(batch) for batch in batches(x, batch_size)), strict=True)
+    return np.concatenate(values), np.concatenate(slopes)
 
 
 def _outputs(target: Scalars, x: np.ndarray, batch_size: int) -> np.ndarray:
-    return np.concatenate(
-        [np.asarray(_scalars(target, tf.constant(x[rows]))) for rows, _ in _pairs(len(x), 1, batch_size)]
-    )
+    return _finite(in_batches(lambda batch: _scalars(target, tf.constant(batch)), x, batch_size), target)
 
 
 def _gap(values: np.ndarray, outputs: np.ndarray, at_baseline: np.ndarray) -> np.ndarray:

@@ -37,22 +37,22 @@ def spectrogram(x: np.ndarray) -> np.ndarray:
     -------
     ndarray of float32, shape (n, frames, 257)
         0 is a sine at full scale, -80 the floor. Frames are 128 samples apart; bin ``k`` is at ``k / 512`` of the
-        sampling rate.
+        sample rate.
 
     Raises
     ------
     ValueError
         If `x` is not as above, too short, not finite, leaves [-1, 1], is clipped (three samples or more in a row at
-        full scale) or silent (nothing above -80 decibels). So do `pitch` and `formants`.
+        full scale) or silent (no movement above -80 decibels; an offset is none). So do `pitch` and `formants`.
     """
-    x = check_sounds(x, WINDOW).astype(np.float32)
+    x = check_sounds(x, shortest=WINDOW).astype(np.float32)
     chunks = (x[start : start + _CHUNK] for start in range(0, len(x), _CHUNK))
     strength = np.concatenate([np.abs(_stft(chunk)) for chunk in chunks]) / np.float32(_FULL_SCALE)
     return 20 * np.log10(np.maximum(strength, np.float32(_SILENT)))
 
 
 def griffin_lim(
-    decibels: np.ndarray, length: int, *, iterations: int = 60, momentum: float = 0.99, seed: int = 0
+    decibels: np.ndarray, length: int, *, steps: int = 60, momentum: float = 0.99, seed: int = 0
 ) -> np.ndarray:
     """Return sounds whose spectrograms come near `decibels`: the phases that are missing are searched for.
 
@@ -66,7 +66,8 @@ def griffin_lim(
         As from `spectrogram`.
     length : int
         Samples of each sound.
-    iterations : int
+    steps : int
+        Rounds of the search.
     momentum : float
         In [0, 1].
     seed : int
@@ -75,6 +76,7 @@ def griffin_lim(
     Returns
     -------
     ndarray of float32, shape (n, length)
+        In [-1, 1]: a sound that would be louder, since its strengths fit no other phases, is turned down as a whole.
 
     Raises
     ------
@@ -92,21 +94,22 @@ def griffin_lim(
         raise ValueError(f"length is {length} samples; it must be at least {WINDOW}, the length of a frame")
     frames = -(-length // HOP) + WINDOW // HOP - 1
     decibels = _check_decibels(decibels, frames)
-    check_size(iterations, "iterations")
+    check_size(steps, "steps")
     check_number(momentum, "momentum", 0, 1)
     strength = _FULL_SCALE * 10 ** (decibels.astype(np.float32) / 20)
     angles = np.random.default_rng(check_seed(seed)).uniform(-np.pi, np.pi, strength.shape).astype(np.float32)
     spectrum = strength * np.exp(1j * angles)
     possible = np.zeros_like(spectrum)
-    for _ in range(iterations):
+    for _ in range(steps):
         before, possible = possible, _stft(_inverse(spectrum, length))  # the spectrum of a sound
         ahead = possible + momentum * (possible - before)
         spectrum = strength * ahead / np.maximum(np.abs(ahead), 1e-12)
-    return _inverse(spectrum, length)
+    x = _inverse(spectrum, length)
+    return x / np.maximum(np.abs(x).max(axis=1, keepdims=True), 1)
 
 
 def pitch(
-    x: np.ndarray, rate: int = 8000, *, low: float = 60, high: float = 400, threshold: float = 0.15
+    x: np.ndarray, *, sample_rate: int = 8000, low: float = 60, high: float = 400, threshold: float = 0.15
 ) -> np.ndarray:
     """Return the pitch of each sound in Hz, by YIN [1]_: the shortest shift under which the sound repeats.
 
@@ -114,7 +117,7 @@ def pitch(
     ----------
     x : ndarray, shape (n, samples)
         At least two of the longest periods.
-    rate : int
+    sample_rate : int
         Samples per second, 8000 to 48000.
     low, high : float
         The pitch is looked for between these, in Hz, at least 20 and below 800. What the sound has above 800 Hz is not
@@ -139,19 +142,20 @@ def pitch(
     .. [1] A. de Cheveigné and H. Kawahara, "YIN, a fundamental frequency estimator for speech and music", Journal of
        the Acoustical Society of America 111, 2002.
     """
-    rate = _check_rate(rate)
+    sample_rate = _check_sample_rate(sample_rate)
     check_number(low, "low", 20, 400)
     check_number(high, "high", low, 800, open_ends=True)
     check_number(threshold, "threshold", 0, 1, open_ends=True)
-    longest = int(np.ceil(rate / low)) + 1
-    x = signal.sosfilt(signal.butter(4, 800, fs=rate, output="sos"), check_sounds(x, 2 * longest))
+    longest = int(np.ceil(sample_rate / low)) + 1
+    x = check_sounds(x, shortest=2 * longest)
+    x = signal.sosfilt(signal.butter(4, 800, fs=sample_rate, output="sos"), _centred(x))
     left = _left_over(x, longest)
     mean = np.cumsum(left[:, 1:], axis=1) / np.arange(1, longest + 1)  # of the shorter shifts and this one
     relative = np.concatenate([np.ones((len(x), 1)), left[:, 1:] / np.maximum(mean, 1e-12)], axis=1)
-    return np.array([_first_dip(row, left[i], rate, low, high, threshold) for i, row in enumerate(relative)])
+    return np.array([_first_dip(row, left[i], sample_rate, high, threshold) for i, row in enumerate(relative)])
 
 
-def formants(x: np.ndarray, rate: int = 8000, n_formants: int = 3, *, order: int | None = None) -> np.ndarray:
+def formants(x: np.ndarray, *, sample_rate: int = 8000, n_formants: int = 3, order: int | None = None) -> np.ndarray:
     """Return the first formants of each sound in Hz, by linear prediction [1]_.
 
     Each sample is predicted from the `order` before it. The best predictor is the inverse of the resonances that the
@@ -162,12 +166,12 @@ def formants(x: np.ndarray, rate: int = 8000, n_formants: int = 3, *, order: int
     ----------
     x : ndarray, shape (n, samples)
         Steady voiced sounds of at least 25 ms.
-    rate : int
+    sample_rate : int
         Samples per second, 8000 to 48000. Above about 12000 give an `order` of your own.
     n_formants : int
     order : int, optional
-        Two for each resonance that is to be expected below half the sampling rate, and two for the source. Without it
-        ``2 + rate // 1000``.
+        Two for each resonance that is to be expected below half the sample rate, and two for the source. Without it
+        ``2 + sample_rate // 1000``.
 
     Returns
     -------
@@ -189,24 +193,24 @@ def formants(x: np.ndarray, rate: int = 8000, n_formants: int = 3, *, order: int
     .. [1] B. S. Atal and S. L. Hanauer, "Speech analysis and synthesis by linear prediction of the speech wave",
        Journal of the Acoustical Society of America 50, 1971.
     """
-    rate = _check_rate(rate)
-    order = 2 + rate // 1000 if order is None else check_size(order, "order")
+    sample_rate = _check_sample_rate(sample_rate)
+    order = 2 + sample_rate // 1000 if order is None else check_size(order, "order")
     if 2 * check_size(n_formants, "n_formants") > order:
         raise ValueError(f"n_formants is {n_formants}; an order of {order} finds at most {order // 2}")
-    x = check_sounds(x, rate // 40)
+    x = _centred(check_sounds(x, shortest=sample_rate // 40))
     x = signal.lfilter([1, -0.97], 1, x) * np.hamming(x.shape[1])
     found = np.full((len(x), n_formants), np.nan)
     for i, sound in enumerate(x):
         correlation = np.array([sound[: len(sound) - lag] @ sound[lag:] for lag in range(order + 1)])
         predictor = linalg.solve_toeplitz(correlation[:-1], correlation[1:])
         zeros = np.roots([1, *-predictor])
-        frequency, bandwidth = np.angle(zeros) * rate / (2 * np.pi), -np.log(np.abs(zeros)) * rate / np.pi
+        frequency, bandwidth = np.angle(zeros) * sample_rate / (2 * np.pi), -np.log(np.abs(zeros)) * sample_rate / np.pi
         sharp = np.sort(frequency[(frequency > 90) & (bandwidth < 500)])[:n_formants]
         found[i, : len(sharp)] = sharp
     return found
 
 
-def envelope(decibels: np.ndarray, pitch: np.ndarray, rate: int = 8000) -> np.ndarray:
+def envelope(decibels: np.ndarray, pitch: np.ndarray, *, sample_rate: int = 8000) -> np.ndarray:
     """Return how strong the harmonics are, joined by straight lines: what the vocal tract made of the voice.
 
     A harmonic is as strong as the strongest of the three bins about it.
@@ -217,7 +221,7 @@ def envelope(decibels: np.ndarray, pitch: np.ndarray, rate: int = 8000) -> np.nd
         As from `spectrogram`.
     pitch : ndarray, shape (n,)
         Hz, as from `pitch`.
-    rate : int
+    sample_rate : int
         Samples per second, 8000 to 48000.
 
     Returns
@@ -229,9 +233,9 @@ def envelope(decibels: np.ndarray, pitch: np.ndarray, rate: int = 8000) -> np.nd
     ------
     ValueError
         If `decibels` is not the shape of spectrograms or not finite, or a pitch is not a number from 20 Hz to an
-        eighth of the rate.
+        eighth of the sample rate.
     """
-    decibels, spacing = _check_voice(decibels, pitch, rate)
+    decibels, spacing = _check_voice(decibels, pitch, sample_rate)
     result = np.empty(decibels.shape, np.float32)
     for i, (frames, step) in enumerate(zip(decibels, spacing, strict=True)):
         harmonics = step * np.arange(1, int(_BINS[-1] / step) + 1)  # in bins
@@ -240,14 +244,14 @@ def envelope(decibels: np.ndarray, pitch: np.ndarray, rate: int = 8000) -> np.nd
     return result
 
 
-def voiced(envelope: np.ndarray, pitch: np.ndarray, rate: int = 8000) -> np.ndarray:
+def voiced(envelope: np.ndarray, pitch: np.ndarray, *, sample_rate: int = 8000) -> np.ndarray:
     """Return the spectrogram of a voice of this pitch whose harmonics are as strong as `envelope` says.
 
     The inverse of `envelope`: each bin gets what the window of a frame lets through of the nearest harmonic.
 
     Parameters
     ----------
-    envelope, pitch, rate
+    envelope, pitch, sample_rate
         As in `envelope`.
 
     Returns
@@ -260,7 +264,7 @@ def voiced(envelope: np.ndarray, pitch: np.ndarray, rate: int = 8000) -> np.ndar
     ValueError
         As `envelope`.
     """
-    envelope, spacing = _check_voice(envelope, pitch, rate)
+    envelope, spacing = _check_voice(envelope, pitch, sample_rate)
     step = spacing[:, np.newaxis]
     away = np.abs(_BINS - step * np.maximum(np.rint(_BINS / step), 1))  # bins to the nearest harmonic, (n, 257)
     # Hann's window seen `away` bins from a tone; sinc(away) / (1 - away^2) without its 0 / 0 at 1
@@ -269,7 +273,7 @@ def voiced(envelope: np.ndarray, pitch: np.ndarray, rate: int = 8000) -> np.ndar
     return np.clip(envelope + comb[:, np.newaxis], FLOOR, 0).astype(np.float32)
 
 
-def check_sounds(x: Any, shortest: int = 1) -> np.ndarray:
+def check_sounds(x: Any, *, shortest: int = 1) -> np.ndarray:
     """Return `x` as float64 if it holds sounds ``(n, samples)`` that can be analysed; raise as `spectrogram` does."""
     x = np.asarray(x)
     if x.dtype.kind in "iu":
@@ -283,8 +287,9 @@ def check_sounds(x: Any, shortest: int = 1) -> np.ndarray:
     peak = np.abs(x).max(axis=1)
     if peak.max() > 1:
         raise ValueError(f"sound {np.argmax(peak)} in x goes to {peak.max():g}; sounds are numbers in [-1, 1]")
-    if peak.min() < _SILENT:
-        raise ValueError(f"sound {np.argmin(peak)} in x is silent: nothing in it is above {FLOOR:g} dB. Leave it out.")
+    moves = np.ptp(x, axis=1) / 2
+    if moves.min() < _SILENT:
+        raise ValueError(f"sound {np.argmin(moves)} in x is silent: nothing in it is above {FLOOR:g} dB. Leave it out.")
     full = np.abs(x) >= _FULL
     clipped = (full[:, 2:] & full[:, 1:-1] & full[:, :-2]).any(axis=1)
     if clipped.any():
@@ -296,10 +301,18 @@ def check_sounds(x: Any, shortest: int = 1) -> np.ndarray:
     return x
 
 
-def _check_rate(rate: Any) -> int:
-    if isinstance(rate, bool) or not isinstance(rate, int | np.integer) or not 8000 <= rate <= 48_000:
-        raise ValueError(f"rate is {rate!r}; it must be a whole number of samples per second from 8000 to 48000")
-    return int(rate)
+def _centred(x: np.ndarray) -> np.ndarray:
+    """Remove the constant offset that a microphone may add, which a filter would start with a jump of."""
+    return x - x.mean(axis=1, keepdims=True)
+
+
+def _check_sample_rate(sample_rate: Any) -> int:
+    whole = isinstance(sample_rate, int | np.integer) and not isinstance(sample_rate, bool)
+    if not whole or not 8000 <= sample_rate <= 48_000:
+        raise ValueError(
+            f"sample_rate is {sample_rate!r}; it must be a whole number of samples per second from 8000 to 48000"
+        )
+    return int(sample_rate)
 
 
 def _check_decibels(decibels: Any, frames: int | None) -> np.ndarray:
@@ -309,20 +322,20 @@ def _check_decibels(decibels: Any, frames: int | None) -> np.ndarray:
     return decibels
 
 
-def _check_voice(decibels: Any, pitch: Any, rate: Any) -> tuple[np.ndarray, np.ndarray]:
+def _check_voice(decibels: Any, pitch: Any, sample_rate: Any) -> tuple[np.ndarray, np.ndarray]:
     """Return spectrograms, and the distance of the harmonics of each in bins."""
-    rate = _check_rate(rate)
+    sample_rate = _check_sample_rate(sample_rate)
     decibels = _check_decibels(decibels, None)
     pitch = np.asarray(pitch, dtype=np.float64)
     if pitch.shape != (len(decibels),):
         raise ValueError(f"pitch has shape {pitch.shape} for {len(decibels)} sounds; give one pitch each")
-    good = (pitch >= 20) & (pitch <= rate / 8)
+    good = (pitch >= 20) & (pitch <= sample_rate / 8)
     if not good.all():
         i = int(np.argmin(good))
         raise ValueError(
-            f"the pitch of sound {i} is {pitch[i]:g}; it must be from 20 to {rate / 8:g} Hz. Leave it out."
+            f"the pitch of sound {i} is {pitch[i]:g}; it must be from 20 to {sample_rate / 8:g} Hz. Leave it out."
         )
-    return decibels, pitch * WINDOW / rate
+    return decibels, pitch * WINDOW / sample_rate
 
 
 def _stft(x: np.ndarray) -> np.ndarray:
@@ -353,9 +366,9 @@ def _left_over(x: np.ndarray, longest: int) -> np.ndarray:
     return np.maximum(shifted[:, :1] + shifted - 2 * np.fft.irfft(product, size)[:, lags], 0)
 
 
-def _first_dip(relative: np.ndarray, left: np.ndarray, rate: int, low: float, high: float, threshold: float) -> float:
+def _first_dip(relative: np.ndarray, left: np.ndarray, sample_rate: int, high: float, threshold: float) -> float:
     """Return the pitch of one sound from what each lag leaves over; NaN where no lag is a repetition."""
-    first, last = int(rate / high), len(relative) - 2
+    first, last = int(sample_rate / high), len(relative) - 2
     inside = relative[first : last + 1]
     dips = (inside < threshold) & (inside <= relative[first - 1 : last]) & (inside <= relative[first + 1 : last + 2])
     if not dips.any():
@@ -363,4 +376,4 @@ def _first_dip(relative: np.ndarray, left: np.ndarray, rate: int, low: float, hi
     lag = first + int(np.argmax(dips))
     before, here, after = left[lag - 1 : lag + 2]  # a parabola through three points finds the dip between samples
     curvature = before - 2 * here + after
-    return float(rate / (lag + (0.5 * (before - after) / curvature if curvature > 0 else 0)))
+    return float(sample_rate / (lag + (0.5 * (before - after) / curvature if curvature > 0 else 0)))

@@ -19,7 +19,7 @@ from keras import layers, ops
 
 from tfae.checks import Shape, check_samples, check_unit_range, compatible, shape_text
 from tfae.inference import in_batches, sample_shape
-from tfae.internals import aggregated, within_fit
+from tfae.internals import aggregated, record_input_shape, within_fit
 from tfae.loop import Trainer, is_evaluating
 from tfae.losses import at_least_float32
 
@@ -62,6 +62,8 @@ class Autoencoder(Trainer):
         self.decoder = decoder
         self.built = encoder.built and decoder.built  # else Keras builds all of it at the first call
         self._left = _Left()
+        if self.built and hasattr(self, "input_shape"):
+            record_input_shape(self, self.input_shape)
 
     # What the model is.
 
@@ -106,14 +108,15 @@ class Autoencoder(Trainer):
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Any:
-        loss = super().compute_loss(x, self._target(x, y, y_pred), y_pred, sample_weight, training)
+        weight = _of_samples(sample_weight, y_pred)
+        loss = super().compute_loss(x, self._target(x, y, y_pred), y_pred, weight, training)
         penalty, self._left.for_loss = self._left.for_loss, None
         if penalty is None and type(self).code_and_penalty is not Autoencoder.code_and_penalty:
             penalty = self.code_and_penalty(x, training=training)[1]  # the call before this was one of inference
         return loss if penalty is None else loss + aggregated(self, penalty)
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
-        return super().compute_metrics(x, x if y is None else y, y_pred, sample_weight)
+        return super().compute_metrics(x, x if y is None else y, y_pred, _of_samples(sample_weight, y_pred))
 
     def _target(self, x: Any, y: Any, y_pred: Any) -> Any:
         """Return what the reconstruction is compared with: Keras would stretch another shape over it."""
@@ -215,12 +218,6 @@ class Autoencoder(Trainer):
             )
         return super().export(filepath, *args, **options)
 
-    def _get_save_spec(self, dynamic_batch: bool = True) -> Any:
-        """Return what TensorFlow's converters ask a model for, which Keras knows of functional models alone."""
-        batch = (None if dynamic_batch else 1,)
-        (signature,) = self._signature()
-        return keras.tree.map_structure(lambda part: tf.TensorSpec((*batch, *part.shape[1:]), part.dtype), signature)
-
     def _signature(self) -> list[Any]:
         return [keras.InputSpec(shape=self.input_shape, dtype=self.input_dtype)]
 
@@ -268,7 +265,7 @@ class Autoencoder(Trainer):
                 )
             check_samples(y, x.shape[1:], "y")
         target = x if y is None else np.asarray(y)
-        if _is_cross_entropy(getattr(self, "loss", None)):
+        if self._reads_probabilities():
             check_unit_range(target)
         elif _last_activation(self.decoder) is keras.activations.sigmoid and (
             target.min() < -0.5 or target.max() > 1.5
@@ -278,6 +275,10 @@ class Autoencoder(Trainer):
                 f"{target.min():g} to {target.max():g}: it cannot reach them. Take output_activation='linear'.",
                 stacklevel=5,
             )
+
+    def _reads_probabilities(self) -> bool:
+        """Whether the loss has no meaning for targets outside [0, 1]."""
+        return _is_cross_entropy(getattr(self, "loss", None))
 
     def _check_reconstruction(self, reconstruction: Any, x: Any) -> None:
         if not compatible(reconstruction.shape[1:], x.shape[1:]):
@@ -293,6 +294,13 @@ class _Left(threading.local):
     """What a forward pass leaves for the loss of its step; replicas run on threads of their own."""
 
     for_loss: Any = None
+
+
+def _of_samples(weight: Any, y_pred: Any) -> Any:
+    """Give the weights of samples as many axes as their errors have: Keras would lay them along the last."""
+    if weight is None or tuple(weight.shape[1:]) not in ((), (1,)):
+        return weight
+    return ops.reshape(weight, (-1, *[1] * (len(y_pred.shape) - 2)))
 
 
 def _is_cross_entropy(loss: Any) -> bool:

@@ -73,15 +73,21 @@ def check_samples(x: Any, shape: Shape | None, name: str = "x") -> np.ndarray:
         raise ValueError(f"{name} has shape {x.shape}; this model takes {wanted}.{hint}")
     if x.size == 0:
         raise ValueError(f"{name} is empty: its shape is {x.shape}. Give at least one sample.")
-    finite = np.abs(x) <= FLOAT32 if x.dtype == np.float64 else np.isfinite(x)
-    if not finite.all():
-        bad = np.argwhere(~finite)
-        first = tuple(int(i) for i in bad[0])
-        raise ValueError(
-            f"{name} holds {len(bad)} values that are NaN, infinite or beyond float32's {FLOAT32:.3g}, the first at "
-            f"{first}; remove, replace or scale them"
-        )
+    if x.dtype.kind == "f":
+        _check_finite(x, name)
     return x
+
+
+def _check_finite(x: np.ndarray, name: str) -> None:
+    bad, fault = ~np.isfinite(x), "are NaN or infinite"
+    if not bad.any() and x.dtype.itemsize > 4:
+        bad, fault = np.abs(x) > FLOAT32, f"are beyond {FLOAT32:.3g}, the largest that float32 holds"
+    if bad.any():
+        places = np.argwhere(bad)
+        first = tuple(int(i) for i in places[0])
+        raise ValueError(
+            f"{name} holds {len(places)} values that {fault}, the first at {first}; remove, replace or scale them"
+        )
 
 
 def _array(x: Any, name: str) -> np.ndarray:

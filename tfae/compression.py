@@ -6,7 +6,7 @@ else is in the bytes, and all bytes are counted.
 
 >>> data = compress(autoencoder.encode(x), step=0.5)  # doctest: +SKIP
 >>> x_hat = autoencoder.decode(decompress(data))  # doctest: +SKIP
->>> 8 * len(data) / x.size  # bits per pixel  # doctest: +SKIP
+>>> 8 * len(data) / len(x)  # bits per sample  # doctest: +SKIP
 """
 
 import io
@@ -22,6 +22,7 @@ from PIL import Image
 from scipy.special import gammaln
 
 from tfae.checks import check_number, check_samples, check_size, check_table
+from tfae.inference import check_finite
 
 # --- the entropy coder -----------------------------------------------------------------------------------------------
 
@@ -46,13 +47,13 @@ class Frequencies:
         """Return where the symbol's share of `total` begins, and how wide it is."""
         return sum(self.counts[:symbol]), self.counts[symbol]
 
-    def symbol_at(self, position: int) -> tuple[int, int, int]:
-        """Return the symbol whose share `position` is in, and its interval."""
+    def symbol_at(self, position: int) -> int:
+        """Return the symbol whose share `position` is in."""
         symbol = start = 0
         while start + self.counts[symbol] <= position:
             start += self.counts[symbol]
             symbol += 1
-        return symbol, start, self.counts[symbol]
+        return symbol
 
     def update(self, symbol: int) -> None:
         self.counts[symbol] += 1
@@ -118,7 +119,8 @@ def decode(data: bytes, n: int, sizes: Sequence[int]) -> np.ndarray:
     for i in range(n):
         for j, model in enumerate(models):
             unit = width // model.total
-            symbol, start, share = model.symbol_at(min(inside // unit, model.total - 1))
+            symbol = model.symbol_at(min(inside // unit, model.total - 1))
+            start, share = model.interval(symbol)
             inside, width = inside - unit * start, unit * share
             model.update(symbol)
             table[i, j] = symbol
@@ -176,6 +178,7 @@ def _check_symbols(symbols: Any, sizes: Sequence[int]) -> np.ndarray:
 # --- codes as bytes --------------------------------------------------------------------------------------------------
 
 _MOST, _FARTHEST = 4096, 32767  # values of a code unit; steps from 0. Finer than that, nothing here needs.
+_UNITS = 65_535  # their number takes two bytes
 
 
 def quantise(z: Any, step: float) -> np.ndarray:
@@ -211,16 +214,20 @@ def compress(z: Any, step: float) -> bytes:
     Raises
     ------
     ValueError
-        If `z` is not finite codes, or the step is so small that a unit takes more than 4,096 values; also as in
-        `quantise`.
+        If `z` is not finite codes, has more than 65,535 units, or the step is so small that a unit takes more than
+        4,096 values; also as in `quantise`.
 
     References
     ----------
     .. [1] H. Gish and J. N. Pierce, "Asymptotically efficient quantizing", IEEE Transactions on Information Theory
        14(5), 1968.
     """
-    step = float(np.float32(check_number(step, "step", 0, open_ends=True)))  # as it is written
-    table = quantise(check_table(z, "z", "(n, units)"), step)
+    smallest, largest = float(np.finfo("float32").tiny), float(np.finfo("float32").max)
+    step = float(np.float32(check_number(step, "step", smallest, largest)))  # as it is written
+    z = check_table(z, "z", "(n, units)")
+    if z.shape[1] > _UNITS:
+        raise ValueError(f"z has {z.shape[1]} units; at most {_UNITS} can be written. Compress a shorter code.")
+    table = quantise(z, step)
     lowest, sizes = table.min(axis=0), np.ptp(table, axis=0) + 1
     if sizes.max() > _MOST:
         raise ValueError(
@@ -252,6 +259,8 @@ def decompress(data: bytes) -> np.ndarray:
 
 # --- rate and distortion ---------------------------------------------------------------------------------------------
 
+_SHEET = 65_500  # pixels that a JPEG may have on a side
+
 
 @dataclass(frozen=True)
 class Rate:
@@ -264,9 +273,10 @@ class Rate:
     n_bytes : int
         Length of the file, everything included.
     bits_per_pixel : float
-        8 times `n_bytes`, divided by the number of values in the images.
+        8 times `n_bytes`, divided by the number of pixels. A pixel of images ``(n, height, width, channels)`` is all of
+        its channels; of samples of any other shape it is one value.
     mse : float
-        Mean squared error per pixel of the images made from the file.
+        Mean squared error of the values of the images made from the file.
     """
 
     setting: float
@@ -276,11 +286,14 @@ class Rate:
 
     @property
     def psnr(self) -> float:
-        """Peak signal-to-noise ratio in decibels, for values in [0, 1]: 10 dB is a tenth of the squared error."""
-        return -10 * math.log10(self.mse)
+        """Peak signal-to-noise ratio in decibels, for values in [0, 1]: 10 dB is a tenth of the squared error.
+
+        Infinity where nothing was lost.
+        """
+        return -10 * math.log10(self.mse) if self.mse else math.inf
 
 
-def rates(encode: Callable, decode: Callable, x: Any, steps: Sequence[float]) -> list[Rate]:
+def rates(encode: Callable, decode: Callable, x: Any, step_sizes: Sequence[float]) -> list[Rate]:
     """Compress `x` with each step, read the bytes again, and measure what was spent and what was lost.
 
     Parameters
@@ -290,55 +303,79 @@ def rates(encode: Callable, decode: Callable, x: Any, steps: Sequence[float]) ->
         They are the receiver's knowledge and are not counted.
     x : array, shape (n, *sample)
         Held-out samples in [0, 1]; the decoded ones are clipped to it.
-    steps : sequence of float
+    step_sizes : sequence of float
+        Widths of the quantiser, as `step` in `compress`.
 
     Raises
     ------
     ValueError
-        As in `compress`.
+        If samples leave [0, 1], if `decode` does not return finite samples of their shape, or as in `compress`.
     """
-    x = check_samples(x, None)
+    x = _check_images(x)
     z, found = encode(x), []
-    for step in steps:
+    for step in step_sizes:
         data = compress(z, step)
-        found.append(_rate(step, data, x, np.asarray(decode(decompress(data)))))
+        decoded = check_finite(np.asarray(decode(decompress(data))), "decode")
+        if len(decoded) != len(x) or decoded.size != x.size:
+            raise ValueError(f"decode returns shape {decoded.shape} for samples of shape {x.shape}; the two must agree")
+        found.append(_rate(step, data, x, decoded))
     return found
 
 
-def jpeg_rates(x: Any, qualities: Sequence[int], columns: int = 20) -> list[Rate]:
+def jpeg_rates(x: Any, qualities: Sequence[int], *, columns: int = 20) -> list[Rate]:
     """Compress all images as one sheet of JPEG [1]_ for each quality.
 
     One sheet shares one header and one set of tables: image by image, JPEG would spend most of its bytes on these. Each
-    image is padded to a multiple of 8 by repeating its edge, so that no block holds two images.
+    image is padded to a multiple of 8 by repeating its edge, so that no block holds two images. Colours are kept at
+    full resolution (4:4:4): at half of it, decoders mix those of neighbouring images.
 
     Parameters
     ----------
-    x : array, shape (n, height, width, 1) or (n, height, width)
-        Grey images in [0, 1].
+    x : array, shape (n, height, width), (n, height, width, 1) or (n, height, width, 3)
+        Grey or RGB images in [0, 1].
     qualities : sequence of int
         From 1 to 95.
     columns : int
         Images side by side.
 
+    Raises
+    ------
+    ValueError
+        If `x` is not such images, a quality is not a whole number from 1 to 95, or the sheet would be larger than JPEG
+        allows, 65,500 pixels a side.
+
     References
     ----------
     .. [1] G. K. Wallace, "The JPEG still picture compression standard", Communications of the ACM 34(4), 1991.
     """
-    x = check_samples(x, None)
-    if x.ndim not in (3, 4) or x.shape[3:] not in ((), (1,)):
-        raise ValueError(f"x has shape {x.shape}; JPEG takes grey images (n, height, width) or (n, height, width, 1)")
+    x = _check_images(x)
+    if x.ndim not in (3, 4) or x.shape[3:] not in ((), (1,), (3,)):
+        raise ValueError(
+            f"x has shape {x.shape}; JPEG takes grey images, (n, height, width) or (n, height, width, 1), and RGB "
+            f"images, (n, height, width, 3)"
+        )
+    for quality in qualities:
+        if check_size(quality, "quality") > 95:
+            raise ValueError(f"quality is {quality}; it must be a whole number from 1 to 95")
     n, height, width = x.shape[:3]
+    colours = x.shape[3:] if x.shape[3:] == (3,) else ()
     columns = min(check_size(columns, "columns"), n)
-    rows = -(-n // columns)
-    down, right = -height % 8, -width % 8
-    tiles = np.pad(x.reshape(n, height, width), ((0, rows * columns - n), (0, down), (0, right)), mode="edge")
-    sheet = tiles.reshape(rows, columns, height + down, width + right).swapaxes(1, 2)
-    pixels = np.rint(255 * sheet.reshape(rows * (height + down), -1)).astype(np.uint8)
+    rows, down, right = -(-n // columns), -height % 8, -width % 8
+    shape = rows * (height + down), columns * (width + right)
+    if max(shape) > _SHEET:
+        raise ValueError(
+            f"{n} images, {columns} side by side, make a sheet of {shape[0]} x {shape[1]} pixels; JPEG takes {_SHEET} "
+            f"a side. Give fewer images, or another number of columns."
+        )
+    padding = ((0, rows * columns - n), (0, down), (0, right), *((0, 0) for _ in colours))
+    tiles = np.pad(x.reshape(n, height, width, *colours), padding, mode="edge")
+    sheet = tiles.reshape(rows, columns, height + down, width + right, *colours).swapaxes(1, 2)
+    pixels = np.rint(255 * sheet.reshape(*shape, *colours)).astype(np.uint8)
     found = []
     for quality in qualities:
         file = io.BytesIO()
-        Image.fromarray(pixels).save(file, "jpeg", quality=quality, optimize=True)
-        decoded = np.asarray(Image.open(file), "float32").reshape(rows, height + down, columns, width + right) / 255
+        Image.fromarray(pixels).save(file, "jpeg", quality=int(quality), subsampling="4:4:4", optimize=True)
+        decoded = np.asarray(Image.open(file), "float32").reshape(sheet.shape) / 255
         images = decoded.swapaxes(1, 2).reshape(tiles.shape)[:n, :height, :width]
         found.append(_rate(quality, file.getvalue(), x, images))
     return found
@@ -346,4 +383,12 @@ def jpeg_rates(x: Any, qualities: Sequence[int], columns: int = 20) -> list[Rate
 
 def _rate(setting: float, data: bytes, x: np.ndarray, decoded: np.ndarray) -> Rate:
     mse = np.mean((np.clip(decoded.reshape(x.shape), 0, 1) - x) ** 2, dtype="float64")
-    return Rate(setting, len(data), 8 * len(data) / x.size, float(mse))
+    pixels = x.size // x.shape[3] if x.ndim == 4 else x.size
+    return Rate(setting, len(data), 8 * len(data) / pixels, float(mse))
+
+
+def _check_images(x: Any) -> np.ndarray:
+    x = check_samples(x, None)
+    if x.min() < 0 or x.max() > 1:
+        raise ValueError(f"x goes from {x.min():g} to {x.max():g}; images lie in [0, 1]: divide 8-bit images by 255")
+    return x

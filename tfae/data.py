@@ -168,8 +168,8 @@ def _load_strokes() -> Dataset:
 def _load_heartbeats() -> Dataset:
     """Draw normal beats to train on; to test on, normal ones and 100 of each of four kinds of ill ones."""
     y_train, y_test = np.zeros(4000, np.int64), np.repeat(np.arange(5), [600, 100, 100, 100, 100])
-    x_train, factors_train = heartbeats.make(y_train, seed=0)
-    x_test, factors_test = heartbeats.make(y_test, seed=1)
+    x_train, factors_train = _beats_of(y_train, seed=0)
+    x_test, factors_test = _beats_of(y_test, seed=1)
     return Dataset(
         "heartbeats",
         x_train,
@@ -182,6 +182,12 @@ def _load_heartbeats() -> Dataset:
         class_names=heartbeats.KINDS,
         feature_names=tuple(f"{1000 * seconds:.0f} ms" for seconds in heartbeats.TIMES),
     )
+
+
+def _beats_of(kinds: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    factors = heartbeats.sample_factors(len(kinds), seed=seed)
+    factors[:, heartbeats.FACTOR_NAMES.index("kind")] = kinds
+    return heartbeats.draw(factors, seed=seed), factors.astype(np.float32)
 
 
 def _load_vowels() -> Dataset:
@@ -206,9 +212,9 @@ def _load_sentences() -> Dataset:
     train, test = factors[:20_000], factors[20_000:]
     return Dataset(
         "sentences",
-        alphabet.encode(sentences.write(train)),
+        alphabet.encode(sentences.draw(train)),
         train[:, 0],
-        alphabet.encode(sentences.write(test)),
+        alphabet.encode(sentences.draw(test)),
         test[:, 0],
         factors_train=train.astype(np.float32),
         factors_test=test.astype(np.float32),

@@ -4,12 +4,13 @@ The measures take tables of features ``(n, features)`` and never look at what ma
 classifier, ``tfae.features.activations(classifier, x, layer="features")``: distances between pixels reward blur.
 
 >>> frechet_distance(real_features, sample_features)  # doctest: +SKIP
->>> precision, recall = precision_recall(real_features, sample_features)  # doctest: +SKIP
+>>> precision_recall(real_features, sample_features).recall  # doctest: +SKIP
 >>> memorisation(sample_features, training_features, held_out_features).share  # doctest: +SKIP
 """
 
 import copy
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,11 +19,10 @@ import numpy as np
 import scipy.stats
 import tensorflow as tf
 from keras import ops
-from sklearn.metrics import pairwise_distances_chunked
 from sklearn.mixture import GaussianMixture
-from sklearn.neighbors import NearestNeighbors
 
 from tfae.checks import check_number, check_samples, check_seed, check_size, check_table, compatible, shape_text
+from tfae.inference import check_finite, in_batches, inference, sample_shape
 from tfae.latent import neighbours
 
 # --- distances between distributions ---------------------------------------------------------------------------------
@@ -77,12 +77,28 @@ def _covariance_root(x: np.ndarray) -> np.ndarray:
     return np.asarray(np.linalg.qr(x - x.mean(axis=0), mode="r")) / math.sqrt(len(x) - 1)
 
 
-def precision_recall(real: np.ndarray, generated: np.ndarray, k: int = 3) -> tuple[float, float]:
+@dataclass(frozen=True)
+class PrecisionRecall:
+    """How far two sets of features cover each other.
+
+    Attributes
+    ----------
+    precision : float
+        Share of the generated samples inside the real region, in [0, 1]. Low means bad samples.
+    recall : float
+        Share of the real samples inside the generated region, in [0, 1]. Low means missing ones.
+    """
+
+    precision: float
+    recall: float
+
+
+def precision_recall(real: np.ndarray, generated: np.ndarray, *, k: int = 3) -> PrecisionRecall:
     """Return which share of the samples could be real, and which share of the real data could be sampled [1]_.
 
     A set stands for the region it was drawn from: balls around its points, each as large as the distance to the `k`-th
-    nearest other point of the set. Precision is the share of the generated samples inside the real region, recall the
-    share of the real ones inside the generated region. A low precision means bad samples, a low recall missing ones.
+    nearest other point of the set. A point that occurs more than `k` times has a ball of radius 0, which holds its
+    copies alone: distances are exact.
 
     Parameters
     ----------
@@ -94,8 +110,8 @@ def precision_recall(real: np.ndarray, generated: np.ndarray, k: int = 3) -> tup
 
     Returns
     -------
-    precision, recall : float
-        In [0, 1]. Two sets drawn from one distribution score well below 1: measure that first.
+    PrecisionRecall
+        Two sets drawn from one distribution score well below 1: measure that first.
 
     Raises
     ------
@@ -113,16 +129,32 @@ def precision_recall(real: np.ndarray, generated: np.ndarray, k: int = 3) -> tup
             f"k is {k}, with {len(real)} real and {len(generated)} generated samples; a sample has at most as many "
             f"neighbours as there are others in its set"
         )
-    return _share_inside(generated, real, k), _share_inside(real, generated, k)
+    centre = real.mean(axis=0)  # distances are the same from anywhere, and fastest to tell apart from the middle
+    real, generated = real - centre, generated - centre
+    return PrecisionRecall(_share_inside(generated, real, k), _share_inside(real, generated, k))
 
 
 def _share_inside(points: np.ndarray, region: np.ndarray, k: int) -> float:
     """Share of the points in at least one of the balls around the points of `region`."""
-    radii = NearestNeighbors(n_neighbors=k).fit(region).kneighbors()[0][:, -1]  # (n,), to others than themselves
-    inside = pairwise_distances_chunked(
-        points, region, reduce_func=lambda rows, _: (rows <= radii).any(axis=1), working_memory=64
-    )  # 64 MiB of distances at a time
-    return float(np.concatenate(list(inside)).mean())
+    radii = neighbours(region, region, k=k + 1).distances[:, k]  # at place 0 is the point itself
+    inside = [(rows <= radii).any(axis=1) for rows in _distances(points, region)]
+    return float(np.concatenate(inside).mean())
+
+
+def _distances(points: np.ndarray, region: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield the Euclidean distances of some of the points to all of `region`, in a bounded memory.
+
+    |a|² - 2ab + |b|² is fast, and blind to what is small beside |a|². There the differences are squared themselves, so
+    that equal points are at distance 0.
+    """
+    squares, rows = np.sum(region**2, axis=1), max(1, 2**25 // region.size)
+    for start in range(0, len(points), rows):
+        part = points[start : start + rows]
+        scale = np.sum(part**2, axis=1, keepdims=True) + squares
+        found = scale - 2 * part @ region.T
+        i, j = np.nonzero(found < 1e-6 * scale)
+        found[i, j] = np.sum((part[i] - region[j]) ** 2, axis=1)
+        yield np.sqrt(found)
 
 
 # --- memorising ------------------------------------------------------------------------------------------------------
@@ -135,11 +167,12 @@ class Memorisation:
     Attributes
     ----------
     share : float
-        Share of the samples nearer to a training sample than all but the nearest `level` of the held-out ones. Samples
-        of the same distribution score about `level`; one copy in ten scores 0.1 and more.
+        Share of the samples nearer to a training sample than the ⌊level (m + 1)⌋-th nearest of the m held-out ones.
+        Samples of the same distribution score `level` or a little less on average, whatever m is; one copy in ten
+        scores 0.1 and more.
     level : float
-    z : float
-        The statistic of Meehan et al. [1]_ for the whole space: are samples nearer to the training data than held-out
+    statistic : float
+        That of Meehan et al. [1]_ for the whole space: are samples nearer to the training data than held-out
         data are, or farther? Standard normal if neither; below -3 says copying, above 3 says samples off the data.
         Copies and bad samples cancel in it, while `share` sees the copies.
     distances, held_out_distances : ndarray, shape (n,) and (m,)
@@ -155,13 +188,15 @@ class Memorisation:
 
     share: float
     level: float
-    z: float
+    statistic: float
     distances: np.ndarray = field(repr=False)
     held_out_distances: np.ndarray = field(repr=False)
     nearest: np.ndarray = field(repr=False)
 
 
-def memorisation(generated: np.ndarray, train: np.ndarray, held_out: np.ndarray, level: float = 0.01) -> Memorisation:
+def memorisation(
+    generated: np.ndarray, train: np.ndarray, held_out: np.ndarray, *, level: float = 0.01
+) -> Memorisation:
     """Compare the distances of samples and of held-out data to their nearest training samples.
 
     Parameters
@@ -181,8 +216,8 @@ def memorisation(generated: np.ndarray, train: np.ndarray, held_out: np.ndarray,
     Raises
     ------
     ValueError
-        If the sets differ in features or are not finite tables; if `level` of the held-out data is less than one
-        sample; or if that many of them are in the training data, which are then not held out.
+        If the sets differ in features or are not finite tables; if `level` of the held-out data, and one more, is less
+        than one sample; or if that many of them are in the training data, which are then not held out.
 
     Notes
     -----
@@ -190,15 +225,18 @@ def memorisation(generated: np.ndarray, train: np.ndarray, held_out: np.ndarray,
     """
     generated, train = _check_pair(generated, train, "generated", "train")
     held_out, _ = _check_pair(held_out, train, "held_out", "train")
-    if len(held_out) * check_number(level, "level", 0, 1, open_ends=True) < 1:
+    # One more sample of the same distribution is as likely in any place among the sorted held-out distances: it is
+    # nearer than the r-th of m with probability r / (m + 1).
+    rank = math.floor(check_number(level, "level", 0, 1, open_ends=True) * (len(held_out) + 1) + 1e-9)
+    if rank < 1:
         raise ValueError(
             f"the nearest {level:.3g} of {len(held_out)} held-out samples is less than one; give at least "
-            f"{math.ceil(1 / level)}, or a larger level"
+            f"{math.ceil(1 / level - 1e-9) - 1}, or a larger level"
         )
     found = neighbours(train, generated, k=1)
     nearest, distances = found.indices[:, 0], found.distances[:, 0]
     held_out_distances = neighbours(train, held_out, k=1).distances[:, 0]
-    limit = np.quantile(held_out_distances, level)
+    limit = np.sort(held_out_distances)[rank - 1]
     if limit == 0:
         count = np.sum(held_out_distances == 0)
         raise ValueError(
@@ -207,10 +245,9 @@ def memorisation(generated: np.ndarray, train: np.ndarray, held_out: np.ndarray,
         )
     n, m = len(distances), len(held_out_distances)
     farther = scipy.stats.mannwhitneyu(distances, held_out_distances).statistic  # pairs with the sample farther off
-    z = (farther - n * m / 2) / math.sqrt(n * m * (n + m + 1) / 12)
-    return Memorisation(
-        float(np.mean(distances < limit)), float(level), float(z), distances, held_out_distances, nearest
-    )
+    statistic = (farther - n * m / 2) / math.sqrt(n * m * (n + m + 1) / 12)
+    share = float(np.mean(distances < limit))
+    return Memorisation(share, float(level), float(statistic), distances, held_out_distances, nearest)
 
 
 def _check_pair(a: Any, b: Any, name_a: str, name_b: str) -> tuple[np.ndarray, np.ndarray]:
@@ -233,7 +270,8 @@ class CodeDensity:
     ----------
     autoencoder : Autoencoder
     mixture : sklearn.mixture.GaussianMixture
-        Of flat codes; ``score_samples`` gives log densities in nats.
+        Of flat codes; ``score_samples`` gives log densities in nats. Of a k-sparse autoencoder, the codes before its
+        largest k units are kept.
     code_shape : tuple of int
     """
 
@@ -241,24 +279,35 @@ class CodeDensity:
     mixture: GaussianMixture
     code_shape: tuple[int, ...]
 
-    def sample(self, n: int, seed: int | None = None) -> np.ndarray:
-        """Return `n` decoded draws from the density, shape ``(n, *sample)``; without a seed others at each call."""
+    def sample(self, n: int, *, seed: int | None = None) -> np.ndarray:
+        """Return `n` decoded draws from the density, shape ``(n, *sample)``; without a seed others at each call.
+
+        Raises
+        ------
+        ValueError
+            If `n` or `seed` is no such number, or the decoder returns NaN or infinity.
+        """
         rng = np.random.default_rng(None if seed is None else check_seed(seed))
         mixture = copy.copy(self.mixture)  # its seed is ours for this call alone
         mixture.random_state = int(rng.integers(2**31))
         codes = rng.permutation(mixture.sample(check_size(n, "n"))[0])  # they come sorted by component
-        return self.autoencoder.decode(codes.reshape(n, *self.code_shape).astype("float32"))
+        codes = codes.reshape(n, *self.code_shape).astype("float32")
+        top_k = getattr(self.autoencoder, "top_k", None)  # its decoder has only seen codes of k units
+        codes = codes if top_k is None else np.asarray(top_k(codes))
+        return check_finite(self.autoencoder.decode(codes), "the decoder")
 
 
 def fit_density(
-    autoencoder: Any, x: np.ndarray, n_components: int = 10, *, seed: int = 0, **options: Any
+    autoencoder: Any, x: np.ndarray, *, n_components: int = 10, seed: int = 0, **options: Any
 ) -> CodeDensity:
     """Fit a Gaussian mixture to the codes of `x`, and so make a generator of an autoencoder that was none [1]_.
 
     Parameters
     ----------
     autoencoder : Autoencoder
-        Trained; whatever has ``encode(x)`` and ``decode(z)``. Of a variational one, the means are fitted.
+        Trained; whatever has ``encode(x)`` and ``decode(z)``. Of a variational one, the means are fitted. Of a k-sparse
+        one, the codes before the largest k units are kept: a draw goes the same way, so that the decoder gets codes of
+        the kind it knows. Of a conditional one, take ``cvae.for_class(label)``.
     x : ndarray, shape (n, *sample)
         Training samples.
     n_components : int
@@ -276,7 +325,7 @@ def fit_density(
     ------
     ValueError
         If there are too few samples for so many components of such codes, if all codes are equal or not finite, or if
-        the autoencoder cannot encode and decode.
+        the autoencoder cannot encode and decode, or not without a class.
 
     References
     ----------
@@ -285,8 +334,13 @@ def fit_density(
     """
     if not (hasattr(autoencoder, "encode") and hasattr(autoencoder, "decode")):
         raise ValueError(f"{autoencoder!r} has no encode and decode; give a tfae.models.Autoencoder, or one like it")
+    if hasattr(autoencoder, "for_class"):
+        raise ValueError(
+            "a conditional autoencoder decodes a code only with a class; give cvae.for_class(label), and the samples "
+            "of that class"
+        )
     check_size(n_components, "n_components")
-    z = autoencoder.encode(x)
+    z = check_finite(_codes(autoencoder, x), "the encoder")
     flat = check_table(z.reshape(len(z), -1), "the codes of x")
     n, units = flat.shape
     if n < n_components * (units + 1):
@@ -298,6 +352,13 @@ def fit_density(
         raise ValueError(f"all {n} codes are equal; there is nothing to fit. Has the code collapsed?")
     mixture = GaussianMixture(n_components, random_state=check_seed(seed), **options).fit(flat)
     return CodeDensity(autoencoder, mixture, z.shape[1:])
+
+
+def _codes(autoencoder: Any, x: np.ndarray) -> np.ndarray:
+    if hasattr(autoencoder, "top_k"):  # a mixture of normals has no zeros: fit what comes before them
+        x = check_samples(x, sample_shape(autoencoder.encoder))
+        return in_batches(inference(autoencoder.encoder), x, 1024)
+    return np.asarray(autoencoder.encode(x))
 
 
 # --- a generative adversarial network --------------------------------------------------------------------------------
@@ -312,12 +373,15 @@ class GenerativeAdversarialNetwork(keras.Model):
 
     .. math:: L_D = -E_x[\log \sigma(D(x))] - E_z[\log(1 - \sigma(D(G(z))))], \qquad L_G = -E_z[\log \sigma(D(G(z)))]
 
-    with z standard normal. :math:`L_G` is the non-saturating form of section 3 of the paper: its gradient does not
-    vanish while the discriminator is ahead. Both networks take one step for each batch, from the same state. Where
-    neither can improve, :math:`L_D = 2 \ln 2` and :math:`L_G = \ln 2`; a falling loss is no sign of better samples.
+    with z standard normal, and what its own regularisers ask for. :math:`L_G` is the non-saturating form of section 3
+    of the paper: its gradient does not vanish while the discriminator is ahead. Both networks take one step for each
+    batch, from the same state: the generator runs once and the discriminator twice, on the data and on the samples.
+    Where neither can improve, :math:`L_D = 2 \ln 2` and :math:`L_G = \ln 2`; a falling loss is no sign of better
+    samples.
 
     ``compile`` gets an optimizer and no loss; ``fit(x)`` logs ``discriminator_loss`` and ``generator_loss``, and so do
-    ``evaluate(x)`` and ``validation_data``. A call returns the logits of the data and of as many samples.
+    ``evaluate(x)`` and ``validation_data``. A call returns the logits of the data and of as many samples. A part that
+    is frozen, ``generator.trainable = False``, keeps its weights while the other one learns.
 
     Parameters
     ----------
@@ -333,9 +397,9 @@ class GenerativeAdversarialNetwork(keras.Model):
     ------
     ValueError
         If a part is not a Keras layer, the code size is unknown, the discriminator ends with a sigmoid or does not
-        return one number for each sample, or the generator's samples are not of the shape of the data; and before
-        training if ``compile`` got a loss, if ``fit`` got targets, or if the data are empty, of the wrong shape or not
-        finite.
+        return one number for each sample, the generator's samples are not of the shape of the data, or several devices
+        are to share the training; and before training if ``compile`` got a loss, if there are targets or sample
+        weights, or if the data are empty, of the wrong shape or not finite.
 
     References
     ----------
@@ -352,6 +416,7 @@ class GenerativeAdversarialNetwork(keras.Model):
         last = (getattr(discriminator, "layers", None) or [discriminator])[-1]
         if getattr(last, "activation", None) is keras.activations.sigmoid:
             raise ValueError("the discriminator ends with a sigmoid; it must return logits: Dense(1), no activation")
+        _check_one_device()
         self.generator = generator
         self.discriminator = discriminator
         self.seed = None if seed is None else check_seed(seed)
@@ -367,6 +432,7 @@ class GenerativeAdversarialNetwork(keras.Model):
                 f"the generator returns samples of shape {shape_text(samples.shape[1:])} and the data have "
                 f"{shape_text(x.shape[1:])}; the two must be equal"
             )
+        x = ops.cast(x, samples.dtype)  # whole numbers, too
         real, fake = self.discriminator(x, training=training), self.discriminator(samples, training=training)
         if real.shape[1:] != (1,):
             raise ValueError(
@@ -378,14 +444,12 @@ class GenerativeAdversarialNetwork(keras.Model):
 
     def train_step(self, data: Any) -> dict[str, Any]:
         with tf.GradientTape(persistent=True) as tape:
-            discriminator_loss, generator_loss = map(
-                self._aggregate_additional_loss, self._two_losses(data, training=True)
-            )
-        gradients = [
-            *tape.gradient(generator_loss, self.generator.trainable_variables),
-            *tape.gradient(discriminator_loss, self.discriminator.trainable_variables),
-        ]
-        self.optimizer.apply(gradients, self.trainable_variables)  # in the order of the two parts
+            losses = self._two_losses(data, training=True)
+            discriminator_loss, generator_loss = map(self.optimizer.scale_loss, losses)
+        generates, discriminates = self.generator.trainable_variables, self.discriminator.trainable_variables
+        slopes = tape.gradient(generator_loss, generates) + tape.gradient(discriminator_loss, discriminates)
+        if slopes:
+            self.optimizer.apply(slopes, generates + discriminates)
         return {tracker.name: tracker.result() for tracker in self.trackers}
 
     def test_step(self, data: Any) -> dict[str, Any]:
@@ -393,48 +457,70 @@ class GenerativeAdversarialNetwork(keras.Model):
         return {tracker.name: tracker.result() for tracker in self.trackers}
 
     def _two_losses(self, data: Any, training: bool) -> tuple[Any, Any]:
-        real, fake = self(keras.utils.unpack_x_y_sample_weight(data)[0], training=training)
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        _check_alone(y, sample_weight)
+        real, fake = (ops.cast(logits, "float32") for logits in self(x, training=training))
         # -log sigma(D) is softplus(-D), and -log(1 - sigma(D)) is softplus(D), with no logarithm of 0.
-        losses = ops.mean(ops.softplus(-real)) + ops.mean(ops.softplus(fake)), ops.mean(ops.softplus(-fake))
+        losses = (
+            sum(self.discriminator.losses, ops.mean(ops.softplus(-real)) + ops.mean(ops.softplus(fake))),
+            sum(self.generator.losses, ops.mean(ops.softplus(-fake))),
+        )
         for tracker, loss in zip(self.trackers, losses, strict=True):
             tracker.update_state(loss, sample_weight=ops.shape(real)[0])
         return losses
 
-    # Keras's fit and evaluate, after one look at the data.
+    # Keras's own, after one look at the data.
 
     def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
-        self._check_data(x, y)
+        self._check_data(x, y, kwargs.get("sample_weight"), kwargs.get("class_weight"))
+        if kwargs.get("validation_data") is not None:
+            self._check_data(*keras.utils.unpack_x_y_sample_weight(kwargs["validation_data"]))
         return super().fit(x, y, *args, **kwargs)
 
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
-        self._check_data(x, y)
+        self._check_data(x, y, kwargs.get("sample_weight"))
         return super().evaluate(x, y, *args, **kwargs)
 
-    def _check_data(self, x: Any, y: Any) -> None:
+    def train_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        self._check_data(x, y, *args[:2], kwargs.get("sample_weight"), kwargs.get("class_weight"))
+        return super().train_on_batch(x, y, *args, **kwargs)
+
+    def test_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        self._check_data(x, y, *args[:1], kwargs.get("sample_weight"))
+        return super().test_on_batch(x, y, *args, **kwargs)
+
+    def _check_data(self, x: Any, y: Any, *weights: Any) -> None:
+        _check_one_device()
         if getattr(self, "loss", None) is not None:
             raise ValueError(f"the loss is {self.loss!r}; this model has two of its own: compile without")
-        if y is not None:
-            raise ValueError("y is given, and there is nothing to predict: call fit(x)")
-        if hasattr(x, "shape"):  # a tf.data.Dataset is read batch by batch
-            check_samples(x, _sample_shape(self.discriminator))
+        _check_alone(y, *weights)
+        if isinstance(x, tf.data.Dataset):  # read batch by batch: what it holds is known
+            _check_alone(*keras.utils.unpack_x_y_sample_weight(x.element_spec)[1:])
+        elif hasattr(x, "shape"):
+            check_samples(x, sample_shape(self.discriminator))
 
     # Answers.
 
-    def sample(self, n: int, seed: int | None = None, batch_size: int = 1024) -> np.ndarray:
-        """Return `n` samples, shape ``(n, *sample)``, made `batch_size` at a time; without a seed others each time."""
+    def sample(self, n: int, *, seed: int | None = None, batch_size: int = 1024) -> np.ndarray:
+        """Return `n` samples, float32 of shape ``(n, *sample)``; without a seed others at each call.
+
+        Raises
+        ------
+        ValueError
+            If `n`, `seed` or `batch_size` is no such number, or the generator returns NaN or infinity.
+        """
         rng = np.random.default_rng(None if seed is None else check_seed(seed))
         z = rng.normal(size=(check_size(n, "n"), *self._code_shape())).astype("float32")
-        starts = range(0, n, check_size(batch_size, "batch_size"))
-        return np.concatenate([np.asarray(self.generator(z[i : i + batch_size], training=False)) for i in starts])
+        return check_finite(in_batches(inference(self.generator), z, batch_size), "the generator").astype("float32")
 
     def _code_shape(self) -> tuple[int, ...]:
-        shape = _sample_shape(self.generator)
-        if shape is None:
+        shape = sample_shape(self.generator) or (None,)
+        if None in shape:
             raise ValueError(
-                "the generator has not seen a code yet, so the size of its codes is unknown. Begin it with "
-                "keras.Input, or call it once: generator(np.zeros((1, 16)))."
+                "the size of the generator's codes is unknown: it has not seen one yet, or takes any. Begin it with "
+                "keras.Input((16,)), or call it once: generator(np.zeros((1, 16)))."
             )
-        return shape
+        return tuple(size for size in shape if size is not None)
 
     def get_config(self) -> dict[str, Any]:
         parts = {"generator": self.generator, "discriminator": self.discriminator}
@@ -447,7 +533,21 @@ class GenerativeAdversarialNetwork(keras.Model):
         return cls(**(config | {name: keras.saving.deserialize_keras_object(config[name]) for name in parts}))
 
 
-def _sample_shape(part: keras.Layer) -> tuple[int, ...] | None:
-    """Shape of one sample that `part` takes: declared, or that of its first call, or not known yet."""
-    shape = getattr(part, "input_shape", None) or (part.get_build_config() or {}).get("input_shape")
-    return tuple(shape[1:]) if shape else None
+def _check_alone(y: Any, *weights: Any) -> None:
+    """Raise if there is more than samples: Keras would drop it without a word."""
+    if y is not None:
+        raise ValueError("y is given, and there is nothing to predict: call fit(x), or give a dataset of x alone")
+    if any(weight is not None for weight in weights):
+        raise ValueError(
+            "weights are given, and the generator's samples have none. To learn another distribution than that of x, "
+            "draw from x with these weights: x[rng.choice(len(x), len(x), p=weights / weights.sum())]."
+        )
+
+
+def _check_one_device() -> None:
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    if replicas > 1:
+        raise ValueError(
+            f"{replicas} devices are to share the training, and this model draws its codes for one: build it and call "
+            f"fit outside the strategy's scope"
+        )

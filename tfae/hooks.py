@@ -5,7 +5,7 @@ all of them, where walking through `model.layers` sees nothing of a subclassed o
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,13 +13,31 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfae.internals import watching_calls
+
 
 @dataclass(frozen=True, eq=False)
 class LayerCall:
-    """One call of a layer: the tensors it took and returned, its activation, and whether it called no other layer."""
+    """One call of a layer.
+
+    Attributes
+    ----------
+    layer : keras.Layer or keras.Operation
+    inputs : tuple
+        What it took by position, in most cases one tensor.
+    options : dict
+        What it took by name, such as ``training``.
+    output
+        What it returned, in most cases one tensor.
+    activation : callable or None
+        The layer's activation at the time of the call.
+    is_leaf : bool
+        Whether it called no other layer.
+    """
 
     layer: keras.Operation
     inputs: tuple[Any, ...]
+    options: dict[str, Any]
     output: Any
     activation: Any
     is_leaf: bool
@@ -30,12 +48,14 @@ def recording() -> Iterator[list[LayerCall]]:
     """Record every layer called inside the ``with`` block, in the order in which the calls end.
 
     The tensors are the model's own, so a ``GradientTape`` around the block has derivatives with respect to them.
+    Recordings may be nested or run at the same time; each sees what its own thread calls.
 
     Yields
     ------
     list of LayerCall
-        Grows as layers are called. Operations of a functional graph, such as an addition of two tensors, count as
-        layers; what a subclassed model computes outside its layers leaves no record.
+        Grows as layers are called. Operations that stand in a functional graph, such as an addition of two Keras
+        tensors, count as layers. What a layer or a subclassed model computes outside the layers that it calls leaves no
+        record.
 
     Examples
     --------
@@ -45,24 +65,27 @@ def recording() -> Iterator[list[LayerCall]]:
     calls: list[LayerCall] = []
     began: list[int] = []  # len(calls) when each of the calls now running began
     here = _place()
-    original = keras.Operation.__call__
 
-    def watched(self: keras.Operation, *args: Any, **kwargs: Any) -> Any:
-        if _place() != here or any(map(keras.backend.is_keras_tensor, keras.tree.flatten(args))):
-            return original(self, *args, **kwargs)
+    def watch(operation: keras.Operation, run: Callable, /, *args: Any, **kwargs: Any) -> Any:
+        building = any(map(keras.backend.is_keras_tensor, keras.tree.flatten((args, kwargs))))
+        if building or _place() != here or not _is_part_of_a_model(operation):
+            return run(*args, **kwargs)
         began.append(len(calls))
         try:
-            output = original(self, *args, **kwargs)
+            output = run(*args, **kwargs)
         finally:
             start = began.pop()
-        calls.append(LayerCall(self, args, output, getattr(self, "activation", None), is_leaf=len(calls) == start))
+        activation = getattr(operation, "activation", None)
+        calls.append(LayerCall(operation, args, kwargs, output, activation, is_leaf=len(calls) == start))
         return output
 
-    keras.Operation.__call__ = watched
-    try:
+    with watching_calls(watch):
         yield calls
-    finally:
-        keras.Operation.__call__ = original
+
+
+def _is_part_of_a_model(operation: keras.Operation) -> bool:
+    """Whether it is a layer or has a place in a functional graph, and was not made on the way, as ops.pad does it."""
+    return isinstance(operation, keras.Layer) or hasattr(operation, "output")
 
 
 def _place() -> tuple[int, Any]:
@@ -108,3 +131,31 @@ def without_activation(layer: keras.Layer) -> Iterator[None]:
             yield
         finally:
             layer.activation = activation
+
+
+OTHER_FLOATS = ("float16", "bfloat16", "float64")
+
+
+@contextmanager
+def in_float32(layers: Iterable[keras.Operation]) -> Iterator[None]:
+    """Have layers compute in float32 inside the ``with`` block, those of mixed precision too.
+
+    Raises
+    ------
+    ValueError
+        If a layer keeps its weights in another precision.
+    """
+    others = {layer: layer.dtype_policy for layer in layers if getattr(layer, "compute_dtype", None) in OTHER_FLOATS}
+    for layer in others:
+        if layer.variable_dtype != "float32":
+            raise ValueError(
+                f"layer {layer.name!r} keeps its weights in {layer.variable_dtype}, and this needs float32; build the "
+                f"network in float32 or mixed precision and copy the weights: model.set_weights(other.get_weights())"
+            )
+    try:
+        for layer in others:
+            layer.dtype_policy = "float32"
+        yield
+    finally:
+        for layer, policy in others.items():
+            layer.dtype_policy = policy

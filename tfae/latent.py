@@ -20,7 +20,6 @@ from sklearn.neighbors import NearestNeighbors
 
 from tfae.checks import check_samples, check_seed, check_size, check_table
 from tfae.inference import check_finite, inference, name_of, sample_shape
-from tfae.models import ConditionalVariationalAutoencoder
 
 PROJECTIONS = ("pca", "tsne", "umap")
 CLUSTERINGS = ("kmeans", "gaussian_mixture", "hdbscan")
@@ -632,7 +631,7 @@ def _angle(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def _decode(autoencoder: Any, codes: np.ndarray) -> np.ndarray:
     """Decode codes of shape (n, m, units) in one call: shape (n, m, ...)."""
-    if isinstance(autoencoder, ConditionalVariationalAutoencoder):
+    if hasattr(autoencoder, "for_class"):
         raise ValueError(
             "a conditional autoencoder decodes a code together with a class; choose it by cvae.for_class(label), an "
             "autoencoder of that class alone, and give that"

@@ -171,6 +171,8 @@ class Trainer(internals.OpenLoop):
     # Steps on replicas.
 
     def whole_step(self, step: Callable) -> Callable:
+        if self.jit_compile and not _suits_xla(all_layers(self)):
+            self.jit_compile = False  # Keras has compiled nothing yet
         strategy = strategy_of(self)
         return self._on_all_replicas(step, strategy) if is_shared(strategy) else step
 
@@ -285,9 +287,9 @@ def _many_steps(model: Trainer) -> Callable[[Epoch], Any]:
 
 def _draws(function: Any) -> bool:
     """Whether a traced function draws random numbers."""
-    graph = function.graph.as_graph_def()
-    nodes = [*graph.node, *(node for part in graph.library.function for node in part.node_def)]
-    return any("Random" in node.op or "Multinomial" in node.op for node in nodes)
+    kinds = {operation.type for operation in function.graph.get_operations()}
+    kinds |= internals.operations_in_functions(function.graph)
+    return any("Random" in kind or "Multinomial" in kind for kind in kinds)
 
 
 def _rows(data: Any, rows: Any) -> Any:

@@ -150,8 +150,8 @@ class KSparseAutoencoder(Autoencoder):
         return self.top_k(super().code(x, training=training))
 
     def constrained(self, z: Any) -> Any:
-        """Return the codes `z` with all but the `k` largest units of each set to 0."""
-        return self.top_k(z)
+        """Return the nearest codes to `z` of `k` active units; what is such a code stays, negative units too."""
+        return z * ops.cast(self.top_k(ops.abs(z)) > 0, z.dtype)
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"k": self.top_k.k}
@@ -352,14 +352,16 @@ def conv_autoencoder(
     output_activation: str | Callable = "sigmoid",
     seed: int | None = None,
 ) -> Autoencoder:
-    """Build a convolutional autoencoder for images, `conv_encoder` and `conv_decoder` (chapter 04).
+    """Build a convolutional autoencoder of images or series, `conv_encoder` and `conv_decoder` (chapter 04).
 
-    Each of the encoder's convolutions halves height and width; the decoder's transposed convolutions double them.
+    Each of the encoder's convolutions halves height and width, or the length; the decoder's transposed convolutions
+    double them.
 
     Parameters
     ----------
     input_shape : tuple of int
-        Height, width and channels; height and width must be divisible by ``2 ** len(filters)``.
+        Height, width and channels of an image, or length and channels of a series; all but the channels must be
+        divisible by ``2 ** len(filters)``.
     code_size : int
         Number of code units, between the two dense layers in the middle.
     filters : sequence of int
@@ -370,8 +372,8 @@ def conv_autoencoder(
     Raises
     ------
     ValueError
-        If the shape is not that of an image or not divisible, a size is not a whole number of at least 1, or an
-        activation is unknown to Keras.
+        If the shape is not that of an image or a series or not divisible, a size is not a whole number of at least 1,
+        or an activation is unknown to Keras.
     """
     rng = _generator(seed)
     encoder = conv_encoder(
@@ -437,11 +439,11 @@ def conv_encoder(
     seed: int | np.random.Generator | None = None,
 ) -> keras.Sequential:
     """Build the encoder of `conv_autoencoder`."""
-    initializer, (shape, _) = _initializers(seed), _check_image_shape(input_shape, filters)
+    initializer, (shape, _) = _initializers(seed), _check_conv_shape(input_shape, filters)
     return keras.Sequential(
         [
             keras.Input(shape),
-            *(_conv(layers.Conv2D, count, activation, initializer) for count in filters),
+            *(_conv("Conv{}D", shape, count, activation, initializer) for count in filters),
             layers.Flatten(),
             _dense(check_size(code_size, "code_size"), code_activation, initializer, name="code"),
         ],
@@ -459,39 +461,43 @@ def conv_decoder(
     seed: int | np.random.Generator | None = None,
 ) -> keras.Sequential:
     """Build the decoder of `conv_autoencoder`; `filters` is named in the encoder's order."""
-    initializer, (shape, grid) = _initializers(seed), _check_image_shape(input_shape, filters)
-    up = layers.Conv2DTranspose
+    initializer, (shape, grid) = _initializers(seed), _check_conv_shape(input_shape, filters)
     return keras.Sequential(
         [
             keras.Input((check_size(code_size, "code_size"),)),
             _dense(math.prod(grid), activation, initializer),
             layers.Reshape(grid),
-            *(_conv(up, count, activation, initializer) for count in reversed(filters[:-1])),
-            _conv(up, shape[2], output_activation, initializer),
+            *(_conv("Conv{}DTranspose", shape, count, activation, initializer) for count in reversed(filters[:-1])),
+            _conv("Conv{}DTranspose", shape, shape[-1], output_activation, initializer),
         ],
         name="decoder",
     )
 
 
-def _check_image_shape(input_shape: Sequence[int], filters: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the shape of an image and of the grid that `filters` convolutions leave of it."""
+def _check_conv_shape(input_shape: Sequence[int], filters: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the shape of a sample and of the grid that `filters` convolutions leave of it."""
     shape = check_shape(input_shape)
     channels = [check_size(count, "a count in filters") for count in filters]
     if not channels:
         raise ValueError("filters is empty; give at least one convolution, or use dense layers")
     halvings = 2 ** len(channels)
-    if len(shape) != 3 or shape[0] % halvings or shape[1] % halvings:
+    if len(shape) not in (2, 3) or any(size % halvings for size in shape[:-1]):
         raise ValueError(
             f"input_shape is {shape}; a convolutional autoencoder with filters={tuple(filters)} takes "
-            f"(height, width, channels) with height and width divisible by {halvings}. Pad the images or use fewer "
-            f"filters."
+            f"(height, width, channels) or (length, channels), all but the channels divisible by {halvings}. Pad the "
+            f"samples or use fewer filters."
         )
-    return shape, (shape[0] // halvings, shape[1] // halvings, channels[-1])
+    return shape, (*(size // halvings for size in shape[:-1]), channels[-1])
 
 
 def _conv(
-    layer: type[keras.Layer], count: int, activation: str | Callable, initializer: Iterator[keras.Initializer]
+    kind: str,
+    shape: tuple[int, ...],
+    count: int,
+    activation: str | Callable,
+    initializer: Iterator[keras.Initializer],
 ) -> keras.Layer:
+    layer = getattr(layers, kind.format(len(shape) - 1))  # Conv1D for series, Conv2D for images
     kernel = {"kernel_size": 3, "strides": 2, "padding": "same", "kernel_initializer": next(initializer)}
     return layer(count, activation=_activation(activation), **kernel)
 

@@ -8,6 +8,7 @@ every byte can be compared with the checksums in the manifest before a model see
 >>> model.fit(read("train", batch_size=256), epochs=10)  # doctest: +SKIP
 """
 
+import hashlib
 import json
 import math
 import time
@@ -24,7 +25,7 @@ from tfae.files import written_whole
 from tfae.training import Resume
 
 MANIFEST = "manifest.json"
-_FORMAT = "tfae records 1"
+_FORMAT = "tfae records 2"
 _SHARD_BYTES, _BLOCKS = 4 << 20, 32  # of a shard, and the parts of it that have a checksum of their own
 _DTYPES = ("uint8", "int8", "int16", "uint16", "int32", "int64", "float16", "float32", "float64")
 
@@ -46,8 +47,9 @@ def write(
     path : str or Path
         The directory.
     batches : iterable
-        Arrays of samples ``(n, ...)`` or pairs ``(x, y)`` of samples and what belongs to each, such as labels. All of
-        the same shape and type, the numbers of samples may differ. Grey values are best given as uint8, a quarter of
+        Arrays of samples ``(n, ...)`` or tuples ``(x, y)`` of samples and what belongs to each, such as labels. All of
+        the same shape and type, the numbers of samples may differ. A single array is ``[x]``, a single pair
+        ``[(x, y)]``. Grey values are best given as uint8, a quarter of
         float32. The order matters little if neighbours are unlike: `read` mixes a few shards at a time.
     shard_size : int, optional
         Samples in a shard; as many as fill 4 MB, if not given.
@@ -57,12 +59,16 @@ def write(
     Raises
     ------
     ValueError
-        If there is no sample, if batches differ in shape or type, hold NaN, or if `path` holds finished records.
+        If there is no sample, if a batch is neither an array nor a tuple, if batches differ in shape or type, hold NaN,
+        infinity, or in `x` a number that float32 cannot hold, or if `path` holds finished records.
     OSError
         If a file cannot be written. Shards appear whole or not at all and the manifest last: without it `read` refuses
         the directory.
     """
     path = Path(path)
+    if isinstance(batches, tuple) or hasattr(batches, "dtype"):  # whose parts or rows would be taken for batches
+        form = "[(x, y)]" if isinstance(batches, tuple) else "[x]"
+        raise ValueError(f"batches is one {type(batches).__name__}; give several batches, or a list of one: {form}")
     if (path / MANIFEST).exists():
         raise ValueError(f"{path} holds records already; delete the directory, or give another")
     parts: list[dict[str, Any]] = []
@@ -83,7 +89,7 @@ def write(
         raise ValueError("batches holds no sample; give at least one array")
     manifest = {"format": _FORMAT, "parts": parts, "block": block, "shards": shards}
     with written_whole(path / MANIFEST) as temporary:
-        temporary.write_text(json.dumps(manifest))
+        temporary.write_text(json.dumps(manifest | {"checksum": _checksum(manifest)}))
     if progress:
         progress(_summary(shards, rows.shape[1]))
 
@@ -96,11 +102,19 @@ def _summary(shards: list[dict[str, Any]], row_bytes: int) -> str:
 def _byte_rows(batches: Iterable[Any], parts: list[dict[str, Any]]) -> Iterator[np.ndarray]:
     """Yield each batch as uint8 of shape (n, bytes of a sample); the first one fills in what `parts` a sample has."""
     for number, batch in enumerate(batches):
+        if isinstance(batch, list):
+            raise ValueError(f"batch {number} is a list; give an array of samples, or a tuple (x, y)")
         arrays = [np.asarray(array) for array in (batch if isinstance(batch, tuple) else (batch,))]
         check_samples(arrays[0], None, f"batch {number}")
         for name, array in zip("xy", arrays, strict=False):
             if array.dtype.name not in _DTYPES:
                 raise ValueError(f"{name} of batch {number} has dtype {array.dtype}; it must be one of {_DTYPES}")
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                raise ValueError(f"{name} of batch {number} holds NaN or infinity; remove or replace it")
+        if arrays[0].dtype == np.float64 and np.abs(arrays[0]).max() > np.finfo("float32").max:
+            raise ValueError(
+                f"x of batch {number} goes to {np.abs(arrays[0]).max():g}; it is read as float32, which ends at 3.4e38"
+            )
         if len(arrays) > 2 or len({len(array) for array in arrays}) != 1:
             shapes = " and ".join(str(array.shape) for array in arrays)
             raise ValueError(f"batch {number} has shapes {shapes}; give x or (x, y), with as many rows in both")
@@ -127,6 +141,12 @@ def _regrouped(batches: Iterator[np.ndarray], size: int | None) -> Iterator[np.n
             waiting = [joined[whole:].copy()]
     if sum(map(len, waiting)):
         yield np.concatenate(waiting)
+
+
+def _checksum(manifest: dict[str, Any]) -> str:
+    """Return the SHA-256 of what a manifest says: a wrong shape or type would make other numbers of the same bytes."""
+    said = {name: value for name, value in manifest.items() if name != "checksum"}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def _marks(rows: np.ndarray, block: int) -> list[bytes]:
@@ -162,7 +182,7 @@ class Damage:
         return f"{self.file}, byte {self.offset:,}: {self.samples:,} samples {self.reason}"
 
 
-def verify(path: str | Path, progress: Callable[[str], None] | None = None) -> list[Damage]:
+def verify(path: str | Path, *, progress: Callable[[str], None] | None = None) -> list[Damage]:
     """Read everything once and return what is damaged: an empty list, if all is as it was written.
 
     Parameters
@@ -179,7 +199,7 @@ def verify(path: str | Path, progress: Callable[[str], None] | None = None) -> l
     Raises
     ------
     OSError
-        If the manifest is missing or cannot be read.
+        If the manifest is missing, cannot be read or was changed.
     """
     manifest = _Manifest(path)
     found, told = [], time.monotonic()
@@ -205,7 +225,11 @@ class _Manifest:
         try:
             about = json.loads(file.read_text())
             if about["format"] != _FORMAT:
-                raise ValueError(f"its format is {about['format']!r}; this version reads {_FORMAT!r}")
+                raise ValueError(
+                    f"its format is {about['format']!r}; this version reads {_FORMAT!r}. Write them again."
+                )
+            if about["checksum"] != _checksum(about):
+                raise ValueError("it was changed after it was written. Write the records again.")
             self.parts, self.block = about["parts"], int(about["block"])
             self.files = [Path(path) / shard["file"] for shard in about["shards"]]
             self.samples = [int(shard["samples"]) for shard in about["shards"]]
@@ -214,7 +238,8 @@ class _Manifest:
         except FileNotFoundError as error:
             raise OSError(f"{path} holds no {MANIFEST}: no records, or their writing was not finished") from error
         except (ValueError, KeyError, TypeError) as error:
-            raise OSError(f"{file} is not a manifest that can be read: {error!r}") from error
+            reason = error if isinstance(error, ValueError) else repr(error)
+            raise OSError(f"{file} is not a manifest that can be read: {reason}") from error
 
     def blocks(self, shard: int) -> list[tuple[int, int]]:
         """Return the first row and the number of rows of each block of a shard."""
@@ -279,7 +304,8 @@ def read(
     ValueError
         If an argument is out of range, or if nothing is left to read.
     OSError
-        If the manifest cannot be read, or a shard is missing or truncated. The message names file and byte.
+        If the manifest cannot be read or was changed, or a shard is missing or truncated. The message names file and
+        byte.
     tf.errors.InvalidArgumentError
         While iterating, if bytes are not those that were written. The message names file and byte.
 

@@ -4,7 +4,7 @@ Every sentence is "the ADJECTIVE SUBJECT VERB the OBJECT". Its tense, its number
 the rest is kept, so what a sentence should become is known to the letter. A sentence's factors are the row numbers of
 the tables below; no two rows of factors give the same sentence.
 
->>> write([[0, 1, 0, 0, 0, 0, 0], [1, 0, 1, 0, 0, 0, 0]])
+>>> draw([[0, 1, 0, 0, 0, 0, 0], [1, 0, 1, 0, 0, 0, 0]])
 ['the old babies found the apple', 'the old baby does not find the apple']
 """
 
@@ -47,7 +47,7 @@ _PASTS = {
 N_CONTENTS = int(np.prod([len(words) for words in _CONTENT.values()]))  # 96,000, each in 12 forms
 
 
-def sample_factors(n: int, seed: int) -> np.ndarray:
+def sample_factors(n: int, *, seed: int = 0) -> np.ndarray:
     """Draw `n` rows of factors, no two of them with the same adjective, subject, verb and object.
 
     So any split of the rows is a split by content: a held-out sentence has no other form among the rest. Each of its
@@ -67,7 +67,7 @@ def sample_factors(n: int, seed: int) -> np.ndarray:
     Raises
     ------
     ValueError
-        If `n` is not a whole number between 1 and `N_CONTENTS`, or `seed` not one of at least 0.
+        If `n` is not a whole number between 1 and `N_CONTENTS`, or `seed` is out of range.
     """
     if check_size(n, "n") > N_CONTENTS:
         raise ValueError(f"n is {n}, and the words make {N_CONTENTS} different contents; ask for no more")
@@ -77,13 +77,13 @@ def sample_factors(n: int, seed: int) -> np.ndarray:
     return np.column_stack([*forms, *contents])
 
 
-def write(factors: Sequence[Sequence[int]] | np.ndarray) -> list[str]:
+def draw(factors: Sequence[Sequence[int]] | np.ndarray) -> list[str]:
     """Write one sentence for each row of factors.
 
     Parameters
     ----------
     factors : array of whole numbers, shape (n, 7)
-        As from `sample_factors`. Change a column and write again, and you have what the sentence should become.
+        As from `sample_factors`. Change a column and draw again, and you have what the sentence should become.
 
     Raises
     ------
@@ -91,6 +91,15 @@ def write(factors: Sequence[Sequence[int]] | np.ndarray) -> list[str]:
         If `factors` has another shape or holds a value that its factor does not have; the message names both.
     """
     return [_sentence(*row) for row in _check_factors(factors)]
+
+
+def make(n: int, *, seed: int = 0) -> tuple[list[str], np.ndarray]:
+    """Return `n` sentences and their factors, (n, 7) int64.
+
+    See `draw` and `sample_factors`, also for what is raised. `tfae.alphabet.Alphabet` makes arrays of the sentences.
+    """
+    factors = sample_factors(n, seed=seed)
+    return draw(factors), factors
 
 
 def _check_factors(factors: Sequence[Sequence[int]] | np.ndarray) -> list[list[int]]:

@@ -1,4 +1,4 @@
-"""Handwritten-style digits drawn from known factors.
+"""Handwritten-style digits drawn from known factors (chapter 00).
 
 Each image is a 28x28 grey-scale digit in the manner of MNIST, drawn from a handful of numbers that are kept:
 which digit, in which style, how slanted, how rotated, how thick, how wide, how tall.  What an autoencoder's
@@ -266,7 +266,7 @@ def _ink(x: np.ndarray, y: np.ndarray, thickness: np.ndarray) -> np.ndarray:
     return np.round(255 * ink).astype(np.uint8).transpose(2, 0, 1)
 
 
-def _check_factors(factors: np.ndarray) -> np.ndarray:
+def _check_factors(factors: Sequence[Sequence[float]] | np.ndarray) -> np.ndarray:
     """Return the factors as float32, or say what is wrong with them."""
     factors = np.asarray(factors, dtype=np.float32)
     if factors.ndim != 2 or factors.shape[1] != len(FACTOR_NAMES):
@@ -287,7 +287,7 @@ def _check_factors(factors: np.ndarray) -> np.ndarray:
     return factors
 
 
-def sample_factors(n: int, seed: int) -> np.ndarray:
+def sample_factors(n: int, *, seed: int = 0) -> np.ndarray:
     """Draw the factors of `n` digits, each factor independently of the others.
 
     Classes are balanced (each occurs n/10 times, to within one) and shuffled.  Styles are uniform, and so are
@@ -296,14 +296,14 @@ def sample_factors(n: int, seed: int) -> np.ndarray:
 
     Parameters
     ----------
-    n
+    n : int
         Number of digits, at least 1.
-    seed
-        Seed of the factors, at least 0.
+    seed : int
+        Of the factors.
 
     Returns
     -------
-    (n, 7) float32
+    ndarray of float32, shape (n, 7)
         One column for each of `FACTOR_NAMES`: class 0 to 9; slant in degrees, positive to the right;
         rotation in degrees, positive clockwise; thickness, the pen's width in pixels; aspect, the ratio of
         width to height relative to the glyph's own; size, the height in pixels of the pen's path before it is
@@ -312,7 +312,7 @@ def sample_factors(n: int, seed: int) -> np.ndarray:
     Raises
     ------
     ValueError
-        If `n` or `seed` is not an integer or is too small.
+        If `n` or `seed` is not a whole number or out of range.
     """
     check_size(n, "n")
     check_seed(seed)
@@ -325,21 +325,21 @@ def sample_factors(n: int, seed: int) -> np.ndarray:
     return np.stack(columns, axis=1).astype(np.float32)
 
 
-def draw(factors: np.ndarray, seed: int) -> np.ndarray:
+def draw(factors: Sequence[Sequence[float]] | np.ndarray, *, seed: int = 0) -> np.ndarray:
     """Draw one digit for each row of factors.
 
     Parameters
     ----------
-    factors
-        (n, 7), as from `sample_factors`.  Slant, rotation, thickness, aspect and size may lie outside the
+    factors : array, shape (n, 7)
+        As from `sample_factors`.  Slant, rotation, thickness, aspect and size may lie outside the
         ranges they are sampled from.
-    seed
-        Seed of the hand's wobble, at least 0.  The wobble depends on the seed and the row number alone: the
+    seed : int
+        Of the hand's wobble.  The wobble depends on the seed and the row number alone: the
         same row redrawn with one factor changed differs in that factor only.
 
     Returns
     -------
-    (n, 28, 28) uint8
+    ndarray of uint8, shape (n, 28, 28)
         White (255) on black (0), the mean of the pen's path at pixel (14, 14) as in MNIST.
 
     Raises
@@ -347,7 +347,7 @@ def draw(factors: np.ndarray, seed: int) -> np.ndarray:
     ValueError
         If `factors` has another shape, or holds a number that is not finite, an unknown class or style, a
         slant of 90 degrees or more, or a thickness, aspect or size that is not positive; or if `seed` is not
-        an integer of at least 0.
+        a whole number or out of range.
     """
     factors = _check_factors(factors)
     check_seed(seed)
@@ -361,10 +361,10 @@ def draw(factors: np.ndarray, seed: int) -> np.ndarray:
     return images
 
 
-def make(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def make(n: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Return `n` images, (n, 28, 28) uint8, and their factors, (n, 7) float32, both from one seed.
 
     See `draw` and `sample_factors`, also for what is raised.
     """
-    factors = sample_factors(n, seed)
-    return draw(factors, seed), factors
+    factors = sample_factors(n, seed=seed)
+    return draw(factors, seed=seed), factors

@@ -32,15 +32,15 @@ class Misspell(keras.Layer):
     ----------
     edits : int
         Edits of each string.
-    rate : float
-        Probability that an edit takes place. Below 1, some strings stay whole.
+    probability : float
+        That an edit takes place. Below 1, some strings stay whole.
     seed : int, optional
         Fixes the edits. Without it they follow ``keras.utils.set_random_seed``.
 
     Raises
     ------
     ValueError
-        If `edits` is not a whole number of at least 1, or `rate` is outside [0, 1].
+        If `edits` is not a whole number of at least 1, or `probability` is outside [0, 1].
 
     Notes
     -----
@@ -57,9 +57,9 @@ class Misspell(keras.Layer):
     >>> Misspell(1, seed=0)(x, training=True)  # to damage test sentences on purpose  # doctest: +SKIP
     """
 
-    def __init__(self, edits: int = 1, rate: float = 1.0, seed: int | None = None, **kwargs: Any) -> None:
+    def __init__(self, edits: int = 1, probability: float = 1.0, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.edits, self.rate = check_size(edits, "edits"), check_number(rate, "rate", 0, 1)
+        self.edits, self.probability = check_size(edits, "edits"), check_number(probability, "probability", 0, 1)
         self.seed = None if seed is None else check_seed(seed)
         self.seed_generator = keras.random.SeedGenerator(self.seed)
         self.built = True
@@ -77,7 +77,7 @@ class Misspell(keras.Layer):
         ends = ops.max(ops.where(codes > 0, i + 1, 0), axis=1, keepdims=True)  # (n, 1)
         place, kind = self._draw(codes, ends), self._draw(codes, 4)
         wrong = 1 + self._draw(codes, symbols - 1)  # any character, but not the filling
-        happens = keras.random.uniform((ops.shape(codes)[0], 1), seed=self.seed_generator) < self.rate
+        happens = keras.random.uniform((ops.shape(codes)[0], 1), seed=self.seed_generator) < self.probability
         drop, insert, swap, replace = (happens & (kind == k) for k in range(4))
         last = codes.shape[1] - 1
         source = ops.where(drop & (i >= place), i + 1, i)  # where each character comes from
@@ -94,7 +94,12 @@ class Misspell(keras.Layer):
         return ops.cast(u * ops.cast(below, u.dtype), "int32")
 
     def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {"edits": self.edits, "rate": self.rate, "seed": self.seed}
+        return super().get_config() | {"edits": self.edits, "probability": self.probability, "seed": self.seed}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Misspell":
+        """Read the files of version 0.1, too, in which the probability was a rate."""
+        return cls(**{"probability" if name == "rate" else name: value for name, value in config.items()})
 
 
 # --- the model -------------------------------------------------------------------------------------------------------
@@ -132,7 +137,7 @@ class Writer(keras.Layer):
         seeds = _seeds(seed)
         self.start = layers.Dense(units, "tanh", **_initial("kernel", seeds))
         self.recurrence = layers.GRU(units, return_sequences=True, **_initial("kernel recurrent", seeds))
-        self.choice = layers.Dense(symbols, "softmax", **_initial("kernel", seeds))
+        self.choice = layers.Dense(symbols, "softmax", dtype="float32", **_initial("kernel", seeds))
         self.start.build((None, code_size))
         self.recurrence.build((None, length, symbols + code_size))
         self.choice.build((None, units))
@@ -156,12 +161,12 @@ class Writer(keras.Layer):
         return self.choice(self.recurrence(ops.concatenate([before, code], axis=-1), initial_state=self.start(z)))
 
     def _write(self, z: Any) -> Any:
-        state, character = self.start(z), ops.zeros_like(z[:, :1]) * ops.zeros((1, self.symbols))
+        state, character = self.start(z), ops.zeros((ops.shape(z)[0], self.symbols), dtype=z.dtype)
         probabilities = []
         for _ in range(self.length):
             state, _ = self.recurrence.cell(ops.concatenate([character, z], axis=-1), [state])
             probabilities.append(self.choice(state))
-            character = ops.one_hot(ops.argmax(probabilities[-1], axis=-1), self.symbols)
+            character = ops.one_hot(ops.argmax(probabilities[-1], axis=-1), self.symbols, dtype=z.dtype)
         return ops.stack(probabilities, axis=1)
 
     def get_config(self) -> dict[str, Any]:
@@ -173,9 +178,10 @@ class Writer(keras.Layer):
 class TextAutoencoder(Autoencoder):
     """An autoencoder of one-hot strings whose decoder writes them character by character (chapter 12).
 
-    In training the decoder is given the true characters before each place, and learns to continue them from the code.
-    Otherwise it goes on from its own. So the loss that ``fit`` prints is that of single characters, and lower than the
-    loss of ``evaluate``, where one wrong character can spoil the rest.
+    In training the decoder is given the true characters before each place, those of the target, and learns to continue
+    them from the code. The target is the input, or what ``fit(x, y)`` names: undamaged strings for damaged ones.
+    Otherwise the decoder goes on from its own characters. So the loss that ``fit`` prints is that of single characters,
+    and lower than the loss of ``evaluate``, where one wrong character can spoil the rest.
 
     Parameters
     ----------
@@ -187,7 +193,7 @@ class TextAutoencoder(Autoencoder):
     Raises
     ------
     ValueError
-        If the decoder is not a `Writer`, or ``fit`` is given a target: it is always the input.
+        If the decoder is not a `Writer`, and as in `Autoencoder`.
     """
 
     def __init__(self, encoder: keras.Layer, decoder: Writer, **kwargs: Any) -> None:
@@ -196,16 +202,17 @@ class TextAutoencoder(Autoencoder):
             raise ValueError(f"the decoder of a text autoencoder must be a tfae.text.Writer, not {decoder!r}")
 
     def call(self, x: Any, training: bool | None = None) -> Any:
+        """Return the probabilities of characters; of a pair ``(x, y)``, those after the characters of `y`."""
+        if isinstance(x, tuple | list):
+            x, written = x
+            return self.decoder(self.code(x, training=training), written)
         z = self.code(x, training=training)
         return self.decoder(z, x) if training else self.decoder(z)
 
-    def compute_loss(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
-        if y is not None:
-            raise ValueError(
-                "the target of a text autoencoder is its input: call fit(x) alone. To train it on damaged strings, "
-                "give text_autoencoder the number of edits."
-            )
-        return super().compute_loss(x, y, *args, **kwargs)
+    def train_step(self, data: Any) -> dict[str, Any]:
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        y = x if y is None else y
+        return super().train_step(((x, y), y, sample_weight))
 
 
 def text_autoencoder(
@@ -216,7 +223,7 @@ def text_autoencoder(
     units: int = 128,
     noise: float = 0.3,
     edits: int = 0,
-    rate: float = 0.6,
+    probability: float = 0.6,
     seed: int | None = None,
 ) -> TextAutoencoder:
     """Build an autoencoder of strings: convolutions and a recurrent unit read, a `Writer` writes.
@@ -235,7 +242,7 @@ def text_autoencoder(
     noise : float
         Standard deviation of Gaussian noise on the code in training. The code is standardised, so 0.3 is 0.3 of the
         spread of each unit. Noise makes near codes mean near things: code arithmetic rests on it.
-    edits, rate
+    edits, probability
         As in `Misspell`: what damages the input in training. 0 edits: nothing does.
     seed : int, optional
         Fixes the initial weights, the noise and the edits. Without it they follow ``keras.utils.set_random_seed``.
@@ -250,7 +257,7 @@ def text_autoencoder(
     encoder = keras.Sequential(
         [
             keras.Input(alphabet.shape),
-            *([Misspell(edits, rate, next(seeds))] if edits else []),
+            *([Misspell(edits, probability, next(seeds))] if edits else []),
             layers.Conv1D(check_size(filters, "filters"), 5, **half | {"strides": 1}, **_initial("kernel", seeds)),
             layers.Conv1D(filters, 5, **half, **_initial("kernel", seeds)),
             layers.Conv1D(filters, 5, **half, **_initial("kernel", seeds)),

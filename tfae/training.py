@@ -456,7 +456,7 @@ def _difference(before: Any, now: Any) -> str:
 # --- training again --------------------------------------------------------------------------------------------------
 
 
-def restartable(build: Callable[[int], keras.Model], x: Any = None) -> Callable[..., keras.Model]:
+def restartable(build: Callable[[int], keras.Model], *, x: Any = None) -> Callable[..., keras.Model]:
     """Return a function that trains one model again and again, each time as if it were new (chapters 03 to 12).
 
     TensorFlow traces a new model before its first step, which takes seconds. This function puts the initial weights of
@@ -472,7 +472,7 @@ def restartable(build: Callable[[int], keras.Model], x: Any = None) -> Callable[
     Returns
     -------
     callable
-        ``restart(seed, learning_rate=None)`` returns the model with the initial weights of ``build(seed)``, a fresh
+        ``restart(seed, *, learning_rate=None)`` returns the model with the initial weights of ``build(seed)``, a fresh
         optimiser, and ``keras.utils.set_random_seed(seed)``, which orders the samples. What ``fit`` then does equals,
         to the last bit, what it does to a model that was built after ``keras.utils.set_random_seed(seed)``. It is the
         *same* model each time: take what you need of it before you restart it.
@@ -504,7 +504,7 @@ def restartable(build: Callable[[int], keras.Model], x: Any = None) -> Callable[
 
     kept: list[Any] = []  # the model, and its optimiser's first values
 
-    def restart(seed: int, learning_rate: float | None = None) -> keras.Model:
+    def restart(seed: int, *, learning_rate: float | None = None) -> keras.Model:
         fresh = built(seed)
         if not kept:
             fresh.optimizer.build(fresh.trainable_variables)
@@ -662,7 +662,7 @@ def choose_code_size(
             axes = pca.components_[:size]
             pca_errors[i, j] = np.mean((centred - centred @ axes.T @ axes) ** 2)
     for i, size in enumerate(sizes):
-        restart = restartable(partial(_of_size, build, size), x)
+        restart = restartable(partial(_of_size, build, size), x=x)
         for j, (train, held_out) in enumerate(splits):
             if progress:
                 progress(f"code size {size}, fold {j + 1}/{folds}")

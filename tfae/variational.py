@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras import ops
 
 from tfae.autoencoder import Autoencoder
-from tfae.checks import Shape, check_number, check_samples, check_seed, check_size, check_unit_range
+from tfae.checks import Shape, check_number, check_samples, check_seed, check_size
 from tfae.inference import batches, in_batches, sample_shape
 from tfae.internals import aggregated
 from tfae.layers import OfClass, Sampling
@@ -180,13 +180,18 @@ class VariationalAutoencoder(Autoencoder):
         for tracker, values in zip(self.trackers, (log_likelihood, ops.sum(kl, axis=-1)), strict=True):
             tracker.update_state(values)
         if sample_weight is not None:
+            if tuple(sample_weight.shape[1:]) not in ((), (1,)):
+                raise ValueError(
+                    f"sample_weight has shape {tuple(sample_weight.shape)}; a bound is one number for each sample, so "
+                    f"give one weight for each, shape (n,)"
+                )
             bound = bound * ops.cast(ops.reshape(sample_weight, (-1,)), bound.dtype)
         return sum((aggregated(self, penalty) for penalty in self.losses), aggregated(self, -ops.mean(bound)))
 
     def _log_likelihood(self, x: Any, decoded: Any) -> Any:
         if self.likelihood == "bernoulli":
             return bernoulli_log_likelihood(x, decoded)
-        return gaussian_log_likelihood(x, decoded, self.scale)
+        return gaussian_log_likelihood(x, decoded, scale=self.scale)
 
     # Answers.
 
@@ -328,8 +333,9 @@ class VariationalAutoencoder(Autoencoder):
         if getattr(self, "loss", None) is not None:
             raise ValueError(f"the loss is {self.loss!r}; this model has its own, the negative bound: compile without")
         super()._check_batch(x, y)
-        if self.likelihood == "bernoulli":
-            check_unit_range(np.asarray(x if y is None else y))
+
+    def _reads_probabilities(self) -> bool:
+        return self.likelihood == "bernoulli"
 
 
 @keras.saving.register_keras_serializable("tfae")

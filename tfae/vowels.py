@@ -18,12 +18,14 @@ References
    Society of America 24, 1952.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy import signal
 
 from tfae.checks import check_samples, check_seed, check_size
 
-RATE = 8000  # samples per second
+SAMPLE_RATE = 8000  # samples per second
 DURATION = 0.4  # seconds
 FACTOR_NAMES = ("class", "pitch", "F1", "F2", "F3", "scale", "level")
 
@@ -52,7 +54,7 @@ _BANDWIDTHS = (100.0, 60.0, 90.0, 150.0, 200.0)  # Hz, of the resonator at 0 Hz 
 _FADE = 0.03  # seconds
 
 
-def sample_factors(n: int, seed: int) -> np.ndarray:
+def sample_factors(n: int, *, seed: int = 0) -> np.ndarray:
     """Draw the factors of `n` sounds.
 
     Parameters
@@ -60,7 +62,6 @@ def sample_factors(n: int, seed: int) -> np.ndarray:
     n : int
         Number of sounds, at least 1.
     seed : int
-        At least 0.
 
     Returns
     -------
@@ -74,7 +75,7 @@ def sample_factors(n: int, seed: int) -> np.ndarray:
     Raises
     ------
     ValueError
-        If `n` or `seed` is not a whole number or too small.
+        If `n` or `seed` is not a whole number or out of range.
     """
     check_size(n, "n")
     rng = np.random.default_rng(check_seed(seed))
@@ -86,7 +87,7 @@ def sample_factors(n: int, seed: int) -> np.ndarray:
     return np.column_stack([vowel, pitch, formants, scale, level]).astype(np.float32)
 
 
-def synthesise(factors: np.ndarray) -> np.ndarray:
+def draw(factors: Sequence[Sequence[float]] | np.ndarray) -> np.ndarray:
     """Make one sound for each row of factors.
 
     Nothing here is random: rows that differ in pitch alone give sounds that differ in pitch alone.
@@ -114,7 +115,10 @@ def synthesise(factors: np.ndarray) -> np.ndarray:
     f4 = _F4 * scale
     for good, wanted in (
         ((pitch >= 20) & (pitch <= 1000), "a pitch from 20 to 1000 Hz"),
-        ((f1 > 0) & (f2 > f1) & (f3 > f2) & (f4 > f3) & (f4 < RATE / 2), "0 < F1 < F2 < F3 < 3500 * scale < 4000 Hz"),
+        (
+            (f1 > 0) & (f2 > f1) & (f3 > f2) & (f4 > f3) & (f4 < SAMPLE_RATE / 2),
+            "0 < F1 < F2 < F3 < 3500 * scale < 4000 Hz",
+        ),
         (level <= 0, "a level of at most 0 decibels"),
     ):
         if not good.all():
@@ -128,17 +132,20 @@ def synthesise(factors: np.ndarray) -> np.ndarray:
     return (sounds * (peak / np.abs(sounds).max(axis=1))[:, None]).astype(np.float32)
 
 
-def make(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return `n` sounds, (n, 3200) float32, and their factors, (n, 7) float32; see `synthesise`, `sample_factors`."""
-    factors = sample_factors(n, seed)
-    return synthesise(factors), factors
+def make(n: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Return `n` sounds, (n, 3200) float32, and their factors, (n, 7) float32.
+
+    See `draw` and `sample_factors`, also for what is raised.
+    """
+    factors = sample_factors(n, seed=seed)
+    return draw(factors), factors
 
 
 def _speak(pitch: float, formants: np.ndarray) -> np.ndarray:
     """Return one sound of any level: pulses through the resonators, then the lips."""
-    t = np.arange(round(DURATION * RATE)) / RATE
+    t = np.arange(round(DURATION * SAMPLE_RATE)) / SAMPLE_RATE
     cycle = (pitch * t + 0.5) % 1 - 0.5  # 0 at each pulse
-    m = 2 * np.floor(RATE / 2 / pitch) + 1  # harmonics of either sign, and 0 Hz
+    m = 2 * np.floor(SAMPLE_RATE / 2 / pitch) + 1  # harmonics of either sign, and 0 Hz
     pulses = np.sinc(m * cycle) / np.sinc(cycle)  # (1 + 2 sum_k cos(2 pi k pitch t)) / m
     cascade = [_resonator(*pair) for pair in zip((0.0, *formants), _BANDWIDTHS, strict=True)]
     return np.diff(signal.sosfilt(cascade, pulses), prepend=0.0)
@@ -146,6 +153,6 @@ def _speak(pitch: float, formants: np.ndarray) -> np.ndarray:
 
 def _resonator(frequency: float, bandwidth: float) -> list[float]:
     """Return Klatt's resonator, of gain 1 at 0 Hz, as a second-order section."""
-    radius = np.exp(-np.pi * bandwidth / RATE)
-    a1, a2 = -2 * radius * np.cos(2 * np.pi * frequency / RATE), radius**2
+    radius = np.exp(-np.pi * bandwidth / SAMPLE_RATE)
+    a1, a2 = -2 * radius * np.cos(2 * np.pi * frequency / SAMPLE_RATE), radius**2
     return [1 + a1 + a2, 0, 0, 1, a1, a2]

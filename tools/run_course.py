@@ -5,15 +5,17 @@
     TFAE_DATASET=mnist python tools/run_course.py
 
 The pages go to build/course (build/course-mnist on MNIST). A chapter is any chapters/NN_name.ipynb; its key result is
-what its cell with the tag `key-result` prints.
+what its cell with the tag `key-result` prints. After an interruption (Ctrl-C) the same command goes on from there.
 """
 
 import argparse
+import asyncio
 import hashlib
 import html
 import json
 import os
 import re
+import signal
 import sys
 import threading
 import time
@@ -34,6 +36,7 @@ sys.path.insert(0, str(ROOT))
 from tfae.files import written_whole  # noqa: E402
 
 DATASET = os.environ.get("TFAE_DATASET") or "strokes"
+BAR = "{desc:<20} |{bar:30}| {percentage:3.0f} %  {elapsed}, {remaining} left"
 OUT = ROOT / "build" / ("course" if DATASET == "strokes" else f"course-{DATASET}")
 
 
@@ -66,18 +69,24 @@ def main() -> int:
     )
     notebooks = {path: nbformat.read(path, as_version=4) for path in chapters}
     cells = sum(len(notebook.cells) for notebook in notebooks.values())
-    results = []
-    with tqdm(total=cells, bar_format="{desc:<20} |{bar:30}| {percentage:3.0f} %  {elapsed}, {remaining} left") as bar:
-        for path, notebook in notebooks.items():
-            bar.set_description_str(path.stem)
-            result = unchanged_result(path, code)
-            if result is None:
-                result = run(path, notebook, code, bar)
-            else:
-                bar.total -= len(notebook.cells)  # what is up to date says nothing about the time left
-                bar.refresh()
-            results.append(result)
-        bar.set_description_str("done")
+    results: list[Result] = []
+    try:
+        with tqdm(total=cells, bar_format=BAR) as bar:
+            for path, notebook in notebooks.items():
+                bar.set_description_str(path.stem)
+                result = unchanged_result(path, code)
+                if result is None:
+                    result = run(path, notebook, code, bar)
+                else:
+                    bar.total -= len(notebook.cells)  # what is up to date says nothing about the time left
+                    bar.refresh()
+                results.append(result)
+            bar.set_description_str("done")
+    except KeyboardInterrupt:
+        write_index()
+        done = ", ".join(result.chapter for result in results if not result.error) or "nothing yet"
+        print(f"\ninterrupted in {path.stem}. Done: {done}. The same command goes on from there.", file=sys.stderr)
+        return 130  # what a shell expects of a program that Ctrl-C ended
     write_index()
     print(table(results))
     failed = [result for result in results if result.error]
@@ -93,7 +102,7 @@ def main() -> int:
 def run(path: Path, notebook: nbformat.NotebookNode, code: str, bar: tqdm) -> Result:
     """Execute a chapter from a clean kernel; write its notebook, its page and its result."""
     start, error, end = time.monotonic(), "", bar.n + len(notebook.cells)
-    client = NotebookClient(
+    client = Client(
         notebook,
         timeout=1800,
         kernel_name="python3",
@@ -104,7 +113,9 @@ def run(path: Path, notebook: nbformat.NotebookNode, code: str, bar: tqdm) -> Re
     with PeakMemory() as memory:
         try:
             client.execute()
-        except (CellExecutionError, DeadKernelError, CellTimeoutError) as failure:
+        except (CellExecutionError, DeadKernelError, CellTimeoutError, asyncio.CancelledError) as failure:
+            if client.interrupted:
+                raise KeyboardInterrupt from None
             error = plain_text(str(failure)).strip()
     bar.update(end - bar.n)
     result = Result(
@@ -123,6 +134,25 @@ def run(path: Path, notebook: nbformat.NotebookNode, code: str, bar: tqdm) -> Re
     with written_whole(OUT / f"{path.stem}.json") as temporary:
         temporary.write_text(json.dumps(asdict(result), indent=1), encoding="utf-8")
     return result
+
+
+class Client(NotebookClient):
+    """One that Ctrl-C ends in order: the cell is given up, the kernel is shut down, the interruption goes on upwards.
+
+    Its parent's handler takes the kernel away under the cell that runs, which ends in an AssertionError.
+    """
+
+    interrupted = False
+
+    async def async_start_new_kernel(self, **kwargs: object) -> None:
+        with suppress(NotImplementedError):  # on Windows, where Ctrl-C raises KeyboardInterrupt by itself
+            asyncio.get_running_loop().add_signal_handler(signal.SIGINT, self._stop, asyncio.current_task())
+        await super().async_start_new_kernel(**kwargs)
+
+    def _stop(self, task: asyncio.Task) -> None:
+        self.interrupted = True
+        self.shutdown_kernel = "immediate"  # a busy kernel would not listen
+        task.cancel()
 
 
 def unchanged_result(path: Path, code: str) -> Result | None:
@@ -188,15 +218,18 @@ def plain_text(text: str) -> str:
 
 def page(notebook: nbformat.NotebookNode) -> str:
     """Turn an executed chapter into a page that needs no network: formulas become MathML, no script is loaded."""
-    notebook = nbformat.from_dict(notebook)
-    notebook = nbformat.reads(nbformat.writes(notebook), as_version=4)
+    name = title(notebook)
+    notebook = nbformat.reads(nbformat.writes(notebook), as_version=4)  # a copy
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = with_mathml(cell.source)
     exporter = HTMLExporter(template_name="lab", mathjax_url="", require_js_url="", jquery_url="", mermaid_js_url="")
     body, _ = exporter.from_notebook_node(notebook)
     body = re.sub(r"<script[^>]*>.*?</script>", "", body, flags=re.DOTALL)
-    return re.sub(r"<title>.*?</title>", f"<title>{html.escape(title(notebook))}</title>", body, count=1)
+    return re.sub(r"<title>.*?</title>", f"<title>{html.escape(name)}</title>", body, count=1)
+
+
+NAMESPACE = ' xmlns="http://www.w3.org/1998/Math/MathML"'
 
 
 def with_mathml(markdown: str) -> str:
@@ -207,6 +240,7 @@ def with_mathml(markdown: str) -> str:
             return match["code"]
         block = match["block"]
         formula = latex_to_mathml(block or match["inline"], display="block" if block else "inline")
+        formula = formula.replace(NAMESPACE, "")  # with it, a heading's would become <ns0:math>, which no browser draws
         return f'\n\n<div style="margin: 1em 0">{formula}</div>\n\n' if block else formula
 
     pattern = r"(?P<code>```.*?```|`[^`]*`)|\$\$(?P<block>.+?)\$\$|(?<![\\$])\$(?P<inline>[^$\n]+?)\$"
