@@ -7,6 +7,7 @@ Keras's loop runs as on one device and hands the whole batch over; every replica
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import keras
@@ -255,22 +256,22 @@ class Trainer(internals.OpenLoop):
 
 def _many_steps(model: Trainer) -> Callable[[Epoch], Any]:
     """Return what trains on the next batches of an epoch: gathered, differentiated and applied in one program."""
+    traced = partial(tf.function, autograph=False)  # as Keras's own steps
 
-    @tf.function
+    @traced
     def step(data: Any, rows: Any) -> Any:
         return model.train_step(_rows(data, rows))
 
-    @tf.function(jit_compile=model.jit_compile)
+    @traced(jit_compile=model.jit_compile)
     def full_batches(data: Any, order: Any, count: Any) -> Any:
         like = step.get_concrete_function(data, order[0]).structured_outputs
         logs = keras.tree.map_structure(lambda log: tf.zeros(log.shape, log.dtype), like)
-        for i in tf.range(count):
-            logs = step(data, order[i])
-        return logs
+        start = tf.constant(0), logs
+        return tf.while_loop(lambda i, _: i < count, lambda i, _: (i + 1, step(data, order[i])), start)[1]
 
-    compiled_step = tf.function(step, jit_compile=True)
+    compiled_step = traced(step, jit_compile=True)
 
-    @tf.function
+    @traced
     def last_batch(data: Any, rows: Any) -> Any:  # of another size, for which compiling takes longer than running
         noisy = _draws(step.get_concrete_function(data, rows))  # XLA draws other numbers
         return (compiled_step if model.jit_compile and noisy else step)(data, rows)
