@@ -360,7 +360,7 @@ VARIANTS = {
     "sparse": lambda: models.SparseAutoencoder(**small_parts()),
     "contractive": lambda: models.ContractiveAutoencoder(**small_parts()),
     "variational": lambda: models.VariationalAutoencoder(**small_parts(6)),
-    "text": lambda: text.text_autoencoder(Alphabet("ab", length=4), 3, filters=2, units=3, seed=0),
+    "text": lambda: text.text_autoencoder(Alphabet(characters="ab", length=4), 3, filters=2, units=3, seed=0),
 }
 
 
