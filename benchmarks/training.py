@@ -21,7 +21,6 @@ turns, and at the end stands `fit` itself, which also shuffles, calls callbacks 
 
 import argparse
 import importlib.util
-import itertools
 import json
 import statistics
 import subprocess
@@ -188,7 +187,7 @@ def _keras_training(
     import keras as k
     import tensorflow as tf
 
-    x, target, seeds = tf.constant(x), None if target is None else tf.constant(target), itertools.count()
+    x, target = tf.constant(x), None if target is None else tf.constant(target)
     losses = () if hasattr(model, "noise") or hasattr(model, "beta") else ("mse",)
     model.compile(k.optimizers.Adam(STEP), *losses, **options)
 
@@ -198,7 +197,7 @@ def _keras_training(
         for variable in model.optimizer.variables:
             if variable.path.split("/")[-1] != "learning_rate":
                 variable.assign(np.zeros(variable.shape))
-        k.utils.set_random_seed(next(seeds))  # the same order of samples for Keras and for us
+        # No seed is set here: TensorFlow would forget all programs it has prepared, and prepare them in every round.
         return model.fit(x, target, batch_size=BATCH, epochs=epochs, verbose=0).history["loss"][-1]
 
     return train
