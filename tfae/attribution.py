@@ -859,8 +859,8 @@ def jacobian(model: keras.Layer | Callable, x: Any, *, batch_size: int = 1024) -
     Raises
     ------
     ValueError
-        If `x` is empty, not finite or of the wrong shape; if the outputs do not depend on it; or if an output or a
-        derivative is NaN or infinite.
+        If `x` is empty, not finite or of the wrong shape; if the outputs are not one tensor or do not depend on it; or
+        if an output or a derivative is NaN or infinite.
 
     Notes
     -----
@@ -868,6 +868,11 @@ def jacobian(model: keras.Layer | Callable, x: Any, *, batch_size: int = 1024) -
     """
     x, network = check_inputs(model, x), inference(model)
     outputs = network(tf.constant(x[:1]))
+    if not hasattr(outputs, "shape"):
+        raise ValueError(
+            f"{name_of(model)} returns a {type(outputs).__name__}; the outputs must be one tensor. Pick it in a "
+            f"function: lambda x: model(x)[0]"
+        )
     if outputs.shape[0] != 1:
         raise ValueError(
             f"the model returns shape {tuple(outputs.shape)} for one sample; its first axis must be samples"

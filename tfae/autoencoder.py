@@ -133,6 +133,7 @@ class Autoencoder(Trainer):
 
     def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         options = _by_name(keras.Model.fit, args, kwargs)
+        self._check_class_weight(options.get("class_weight"))
         x, y = self._looked_at(x, y, options.get("sample_weight"))
         if options.get("validation_data") is not None:
             held_out = options["validation_data"]
@@ -149,9 +150,12 @@ class Autoencoder(Trainer):
             x, y = self._looked_at(x, y, options.get("sample_weight"))
         return super().evaluate(x, y, **options)
 
-    def train_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, *args: Any, **kwargs: Any) -> Any:
+    def train_on_batch(
+        self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: Any = None, **kwargs: Any
+    ) -> Any:
+        self._check_class_weight(class_weight)
         x, y = self._looked_at(x, y, sample_weight)
-        return super().train_on_batch(x, y, sample_weight, *args, **kwargs)
+        return super().train_on_batch(x, y, sample_weight, class_weight, **kwargs)
 
     def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, *args: Any, **kwargs: Any) -> Any:
         x, y = self._looked_at(x, y, sample_weight)
@@ -279,6 +283,14 @@ class Autoencoder(Trainer):
     def _reads_probabilities(self) -> bool:
         """Whether the loss has no meaning for targets outside [0, 1]."""
         return _is_cross_entropy(getattr(self, "loss", None))
+
+    def _check_class_weight(self, class_weight: Any) -> None:
+        """Raise if classes are weighed: Keras looks for them in y."""
+        if class_weight is not None:
+            raise ValueError(
+                "class_weight is given, and the target of an autoencoder is no class; give sample_weight, one number "
+                "for each sample, such as np.where(labels == 1, 5.0, 1.0)"
+            )
 
     def _check_reconstruction(self, reconstruction: Any, x: Any) -> None:
         if not compatible(reconstruction.shape[1:], x.shape[1:]):

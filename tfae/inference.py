@@ -28,6 +28,8 @@ def inference(network: Callable) -> Callable:
 def in_batches(function: Callable, x: Any, batch_size: int) -> np.ndarray:
     """Return what `function` answers for `x`, asked `batch_size` samples at a time.
 
+    Half precision, in which networks may compute, comes as float32: NumPy would add up means in it.
+
     Parameters
     ----------
     function : callable
@@ -41,14 +43,14 @@ def in_batches(function: Callable, x: Any, batch_size: int) -> np.ndarray:
     ValueError
         If `batch_size` is not a whole number of at least 1, or a dataset holds no batch.
     """
-    parts = [np.asarray(function(batch)) for batch in batches(x, batch_size)]
+    parts = [_at_least_float32(np.asarray(function(batch))) for batch in batches(x, batch_size)]
     if not parts:
         raise ValueError("the dataset holds no batch; give at least one sample")
     return np.concatenate(parts)
 
 
 def numbers(function: Callable, x: Any, batch_size: int, name: str | None = None) -> np.ndarray:
-    """Return one finite number for each sample of `x`, shape ``(n,)``, in the precision that `function` answers in.
+    """Return one finite number for each sample of `x`, shape ``(n,)``, in float32 at least.
 
     Parameters
     ----------
@@ -120,6 +122,11 @@ def sample_shape(part: Any) -> Shape | None:
 def name_of(function: Any) -> str:
     """Return what messages and tables call a target, a model or a function."""
     return str(getattr(function, "name", None) or getattr(function, "__name__", type(function).__name__))
+
+
+def _at_least_float32(values: np.ndarray) -> np.ndarray:
+    half = values.dtype in (np.float16, tf.bfloat16.as_numpy_dtype)
+    return values.astype("float32") if half else values
 
 
 def _takes_training(network: Any) -> bool:

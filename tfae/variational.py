@@ -500,6 +500,9 @@ class ConditionalVariationalAutoencoder(VariationalAutoencoder):
             raise ValueError(f"labels go from {labels.min()} to {labels.max()}; {accepted}")
         return labels.reshape(n).astype("int32")
 
+    def _check_class_weight(self, class_weight: Any) -> None:
+        """Take any: the labels say of which class a sample is."""
+
     def _check_batch(self, x: Any, y: Any) -> None:
         super()._check_batch(x, None)
         pair = self._samples((x, y))
