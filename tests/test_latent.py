@@ -486,6 +486,14 @@ def test_codes_with_nothing_in_common_agree_by_chance():
     assert found.neighbour_overlap == pytest.approx(found.chance_overlap, abs=0.005)
 
 
+def test_a_network_of_two_outputs_is_no_decoder():
+    def two(z):  # of two codes the pair has as many rows as there are codes
+        return z, z
+
+    with pytest.raises(ValueError, match="returns a tuple of 2 outputs"):
+        latent.traverse(two, np.ones((1, 3)), 0, [0.0, 1.0])
+
+
 @pytest.mark.parametrize(
     ("a", "b", "k", "message"),
     [

@@ -643,7 +643,13 @@ def _decode(autoencoder: Any, codes: np.ndarray) -> np.ndarray:
         )
     n, m, units = codes.shape
     flat = check_samples(codes.reshape(n * m, units), sample_shape(decoder), "z")
-    decoded = np.asarray(inference(decoder)(flat))
+    answer = inference(decoder)(flat)
+    if isinstance(answer, dict | list | tuple):
+        raise ValueError(
+            f"{name_of(autoencoder)} returns a {type(answer).__name__} of {len(answer)} outputs, and a decoder one; "
+            f"give the part that decodes, such as the generator of a generative adversarial network"
+        )
+    decoded = np.asarray(answer)
     if decoded.shape[:1] != (n * m,):
         raise ValueError(
             f"{name_of(autoencoder)} returns shape {decoded.shape} for {n * m} codes; it must return one sample for "
