@@ -84,7 +84,9 @@ def test_compute_loss_is_called_with_or_without_training(model):
     assert internals.training_loss(model, X, X, X + 2, None) == 4.0
 
 
-def test_the_loss_tracker_holds_the_mean_over_samples(model):
+def test_the_loss_tracker_holds_the_mean_over_samples():
+    model = Nested()
+    model.compile("sgd", "mse")
     internals.log_loss(model, 1.0, 3)
     internals.log_loss(model, 5.0, 1)
     assert model.get_metrics_result()["loss"] == 2.0

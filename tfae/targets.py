@@ -27,7 +27,7 @@ from keras import layers, ops
 from tfae.checks import check_seed, check_size, shape_text
 from tfae.hooks import LayerCall, recording, without_activation
 from tfae.inference import inference
-from tfae.losses import gaussian_kl
+from tfae.losses import at_least_float32, gaussian_kl
 
 if TYPE_CHECKING:  # a target needs what a model can do, not how it is trained
     from tfae.models import Autoencoder, VariationalAutoencoder
@@ -79,12 +79,6 @@ class Target:
             )
         outputs = at_least_float32(outputs)
         return self.read(outputs, ops.cast(x, outputs.dtype))
-
-
-def at_least_float32(values: Any) -> Any:
-    """Return an array or tensor as a tensor of float32; one of float64 as it is."""
-    values = ops.convert_to_tensor(values)
-    return values if values.dtype == tf.float64 else ops.cast(values, "float32")
 
 
 def output(model: keras.Layer | Callable, index: Index) -> Target:

@@ -180,6 +180,11 @@ class VariationalAutoencoder(Autoencoder):
         for tracker, values in zip(self.trackers, (log_likelihood, ops.sum(kl, axis=-1)), strict=True):
             tracker.update_state(values)
         if sample_weight is not None:
+            if tuple(sample_weight.shape[1:]) not in ((), (1,)):
+                raise ValueError(
+                    f"sample_weight has shape {tuple(sample_weight.shape)}; a bound is one number for each sample, so "
+                    f"give one weight for each, shape (n,)"
+                )
             bound = bound * ops.cast(ops.reshape(sample_weight, (-1,)), bound.dtype)
         return sum((aggregated(self, penalty) for penalty in self.losses), aggregated(self, -ops.mean(bound)))
 
