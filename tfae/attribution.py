@@ -294,8 +294,8 @@ def guided_backprop(target: Scalars, x: Any, *, batch_size: int = 256) -> Attrib
     """Return the derivative with negative signals stopped at every ReLU, backwards and forwards [1]_.
 
     ReLUs are found wherever they stand: a layer, an activation, a call inside a subclassed model; also ReLU6 and
-    ``maximum(x, 0)``. Other activations keep their derivative. The picture is sharp; chapter 14 shows that it depends
-    little on what the network learned.
+    ``maximum(x, 0)``. Other activations keep their derivative. The picture is sharp; chapter 08 shows that much of it
+    is not about the class that was asked for.
 
     Parameters
     ----------

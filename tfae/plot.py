@@ -457,6 +457,7 @@ def _label_ends(ax: Axes, lines: Sequence[Line2D]) -> bool:
     drawable = np.isfinite(ends) & ((ends > 0) | (ax.get_yscale() == "linear"))
     if len(lines) > MOST_LABELS or not drawable.all():
         return False
+    ax.autoscale_view()  # matplotlib puts it off until it draws
     points = ax.transData.transform(np.column_stack([np.full(len(ends), x.max()), ends]))[:, 1] / ax.figure.dpi * 72
     order, apart = np.argsort(points, kind="stable"), LABEL_GAP * np.arange(len(lines))
     # The places nearest to the ends, in the mean square, of which each is at least a gap above the one before.

@@ -111,10 +111,6 @@ def _byte_rows(batches: Iterable[Any], parts: list[dict[str, Any]]) -> Iterator[
                 raise ValueError(f"{name} of batch {number} has dtype {array.dtype}; it must be one of {_DTYPES}")
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 raise ValueError(f"{name} of batch {number} holds NaN or infinity; remove or replace it")
-        if arrays[0].dtype == np.float64 and np.abs(arrays[0]).max() > np.finfo("float32").max:
-            raise ValueError(
-                f"x of batch {number} goes to {np.abs(arrays[0]).max():g}; it is read as float32, which ends at 3.4e38"
-            )
         if len(arrays) > 2 or len({len(array) for array in arrays}) != 1:
             shapes = " and ".join(str(array.shape) for array in arrays)
             raise ValueError(f"batch {number} has shapes {shapes}; give x or (x, y), with as many rows in both")
