@@ -5,7 +5,8 @@ python tools/try_ranges.py lowest                # one of them
 python tools/try_ranges.py lowest -- -k losses   # what stands after -- is for pytest
 python tools/try_ranges.py --python python3.13   # with another Python than this one
 
-Each environment is made anew in build/ranges, beside the report of its tests. The chapters are not run.
+Each environment is made anew in build/ranges, beside the report of its tests. The chapters are not run. Pre-releases are
+no promise: what fails there says what the next release will ask for, and is no failure of this command.
 """
 
 import argparse
@@ -55,7 +56,7 @@ def main() -> int:
         print(f"{name}: testing {' '.join(versions(python).split())}", flush=True)
         outcomes.append(test(name, python, for_pytest))
     print(table(outcomes))
-    return 1 if any(outcome.failed for outcome in outcomes) else 0
+    return 1 if any(outcome.failed for outcome in outcomes if outcome.environment != "pre-releases") else 0
 
 
 def install(name: str, python: str) -> Path:
