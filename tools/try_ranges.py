@@ -5,8 +5,8 @@ python tools/try_ranges.py lowest                # one of them
 python tools/try_ranges.py lowest -- -k losses   # what stands after -- is for pytest
 python tools/try_ranges.py --python python3.13   # with another Python than this one
 
-Each environment is made anew in build/ranges, beside the report of its tests. The chapters are not run. Pre-releases are
-no promise: what fails there says what the next release will ask for, and is no failure of this command.
+Each environment is made anew in build/ranges, beside the report of its tests. The chapters are not run. Pre-releases
+are no promise: what fails there says what the next release will ask for, and is no failure of this command.
 """
 
 import argparse
