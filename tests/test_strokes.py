@@ -133,7 +133,7 @@ def test_factors_that_cannot_be_drawn_are_named(factor, value, message):
     [
         (lambda: strokes.make(0, seed=0), "n is 0; it must be a whole number of at least 1"),
         (lambda: strokes.make(2.5, seed=0), "n is 2.5; it must be a whole number"),
-        (lambda: strokes.make(5, seed=-1), "seed is -1; it must be a whole number of at least 0"),
+        (lambda: strokes.make(5, seed=-1), "seed is -1; it must be a whole number from 0"),
         (lambda: strokes.draw(np.zeros((4, 6)), seed=0), r"shape \(n, 7\), got \(4, 6\)"),
         (lambda: strokes.draw(np.zeros(7), seed=0), r"got \(7,\)"),
     ],
