@@ -1,6 +1,6 @@
 # make course   run every chapter and leave pages to read in build/course
 # make lab      open the chapters in JupyterLab
-# make quick    check the code and run the unit tests, without the chapters
+# make quick    check the code and run the unit tests that take seconds, in under three minutes
 # make test     check the code and run every test
 # make ranges   run the unit tests on the lowest and the newest versions that pyproject.toml allows
 # make clean    remove .venv and build
@@ -38,7 +38,7 @@ $(TESTED): .venv/installed $(SOURCES)
 
 quick: .venv/installed
 	$(CHECKS)
-	@$(BIN)/python -m pytest tests
+	@$(BIN)/python -m pytest tests -m "not slow"
 
 ranges: .venv/installed
 	@$(BIN)/python tools/try_ranges.py

@@ -220,6 +220,7 @@ def train_with_checkpoints(path, dies):
     return resumed, train(path + ".uninterrupted.npz")
 
 
+@pytest.mark.slow
 def test_a_killed_cluster_resumes_to_the_same_weights(tmp_path):
     path = str(tmp_path / "run.npz")
     with pytest.raises(ClusterError, match="worker 1 was killed by SIGKILL") as raised:

@@ -12,6 +12,8 @@ from keras import layers, ops
 
 from tfae import loop
 
+pytestmark = pytest.mark.slow  # hundreds of short trainings
+
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(23, 3)).astype("float32")  # 6 batches of 4, the last of 3
 Y = RNG.normal(size=(23, 2)).astype("float32")

@@ -137,6 +137,7 @@ def answers():
 NAMES = ["dense", "convolutional", "l1", "kl", "denoising", "variational", "normalised", "frozen", "weighted"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_weights_and_logs_are_those_of_one_device(answers, name):
     weights, history = answers[0]["one"][name]
@@ -266,6 +267,7 @@ def noisy(shape):
     return models.VariationalAutoencoder(encoder, models.dense_decoder(shape, 2, (), seed=3), seed=4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jit", [False, True])
 @pytest.mark.parametrize("shape", [(8,), (5, 5, 1)], ids=["dense", "convolutional"])
 def test_noise_does_not_depend_on_how_many_steps_run_at_once(shape, jit):
@@ -354,6 +356,7 @@ def test_a_convolutional_model_trains_in_one_program():
     assert_the_same_training(plain, ours)
 
 
+@pytest.mark.slow
 def test_a_conditional_model_trains_in_one_program(table):
     labels = (table[:, 0] > 0.5).astype(int)
     encoder = models.dense_encoder((8,), 2 * 4, (16,), seed=1)

@@ -36,6 +36,7 @@ from tfae.alphabet import Alphabet
 from tfae.generation import GenerativeAdversarialNetwork
 from tfae.text import TextAutoencoder, Writer
 
+pytestmark = pytest.mark.slow  # hundreds of short trainings
 FEATURES, UNITS, CLASSES, SEED = 6, 3, 2, 5
 STRINGS = Alphabet(characters="abc", length=3)
 

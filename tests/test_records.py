@@ -269,6 +269,7 @@ def test_damage_that_leaves_nothing_or_is_of_other_records_is_refused(path, tmp_
 # --- replicas --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_replicas_share_each_batch_and_train_to_the_weights_of_one_device(tmp_path):
     """A process of its own: the number of devices is fixed when TensorFlow starts."""
     records.write(tmp_path / "r", [np.random.default_rng(0).random((90, 6), "float32")], shard_size=20)

@@ -51,6 +51,7 @@ def uv_compile(*arguments, given=""):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_tested_versions_are_one_set_for_every_python_and_platform():
     pytest.importorskip("uv", reason="uv, which resolves for other platforms, is not installed")
     if uv_compile("-", "--refresh", given="wheel").returncode:
@@ -112,6 +113,7 @@ def test_every_file_named_in_the_readme_exists():
         assert (ROOT / target).exists(), target
 
 
+@pytest.mark.slow
 def test_importing_the_package_is_enough_to_load_its_models(tmp_path):
     import keras
 
@@ -134,6 +136,7 @@ def test_importing_the_package_is_enough_to_load_its_models(tmp_path):
     np.testing.assert_allclose(json.loads(run.stdout), autoencoder.reconstruct(np.eye(4)), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_package_says_nothing_when_it_is_imported():
     run = subprocess.run(
         [sys.executable, "-c", "from tfae import data, models, training, plot; import keras; keras.ops.ones(1) + 1"],

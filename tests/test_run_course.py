@@ -45,6 +45,7 @@ def start(course):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="a program cannot send Ctrl-C to another one alone on Windows")
 def test_an_interrupted_run_says_what_is_done_and_goes_on_from_there(course):
     first = start(course)

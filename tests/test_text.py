@@ -122,6 +122,7 @@ def test_no_place_sees_its_own_character_or_a_later_one():
 # --- the model -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_small_model_learns_its_strings_and_decodes_codes(small):
     x = SMALL.one_hot(SMALL.encode(STRINGS))
     assert SMALL.decode(small.reconstruct(x)) == STRINGS
@@ -157,6 +158,7 @@ def test_a_seed_fixes_the_weights_and_edits_only_act_in_training():
     assert np.abs(noisy[0] - noisy[1]).max() > 0.01
 
 
+@pytest.mark.slow
 def test_the_committed_models_return_and_repair_held_out_sentences():
     dataset, alphabet = data.load("sentences"), Alphabet()
     x = alphabet.one_hot(dataset.x_test[-200:])

@@ -23,6 +23,7 @@ def autoencoder(seed=0, optimizer="adam"):
 # --- when to stop ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("monitor", ["loss", "val_loss"])
 def test_stops_at_the_end_of_the_first_epoch_below_the_threshold(monitor, images):
     keras.utils.set_random_seed(0)
@@ -115,6 +116,7 @@ def fit(model, path, x, epochs=10, callbacks=(), **options):
     return run
 
 
+@pytest.mark.slow
 def test_five_epochs_a_kill_and_five_more_equal_ten(images, tmp_path):
     whole = model_with_noise()
     run = fit(whole, tmp_path / "whole.npz", images)
@@ -129,6 +131,7 @@ def test_five_epochs_a_kill_and_five_more_equal_ten(images, tmp_path):
     np.testing.assert_allclose(resumed.history["loss"], run.history["loss"], rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_killed_process_resumes_to_the_same_weights(tmp_path):
     """kill -9 in the middle of an epoch, then the same command again."""
     script = tmp_path / "train.py"
@@ -348,6 +351,7 @@ def rank_three():
     return (rng.normal(size=(300, 3)) @ rng.normal(size=(3, 10)) + 0.05 * rng.normal(size=(300, 10))).astype("float32")
 
 
+@pytest.mark.slow
 def test_cross_validation_finds_the_rank_and_pca_is_its_closed_form(rank_three):
     lines = []
     choice = training.choose_code_size(
@@ -365,6 +369,7 @@ def test_the_smallest_size_within_one_standard_error_is_chosen():
     assert training._smallest_within_one_standard_error((1, 2, 3, 4), errors) == 2
 
 
+@pytest.mark.slow
 def test_each_fold_trains_a_new_model(rank_three):
     """One model is traced and started again; that must equal a model built for each fold."""
     choice = training.choose_code_size(build, rank_three, (2,), folds=2, seed=5, epochs=3, batch_size=20)
@@ -383,6 +388,7 @@ def test_cross_validation_may_be_watched(rank_three, capsys):
     assert "loss" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_cross_validation_is_the_same_for_the_same_seed(rank_three):
     runs = [training.choose_code_size(build, rank_three, (2,), folds=2, seed=s, epochs=2) for s in (0, 0, 1)]
     np.testing.assert_array_equal(runs[0].errors, runs[1].errors)
@@ -410,6 +416,7 @@ def test_cross_validation_says_what_is_wrong(arguments, message, rank_three):
 # --- four ways to write one model ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_sequential_functional_subclassed_and_a_loop_have_equal_losses(images):
     """Step by step to 1e-6, from the same weights, as chapter 03 shows."""
     import tensorflow as tf

@@ -45,6 +45,7 @@ def compiled(name):
     return model
 
 
+@pytest.mark.slow
 @every_variant
 def test_trains_validates_and_survives_saving(name, images, tmp_path):
     model = compiled(name)
@@ -122,6 +123,7 @@ def test_contractive_penalty_is_the_squared_norm_of_the_jacobian():
     np.testing.assert_allclose(float(model.penalty(x)), expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_contraction_makes_the_code_steadier(images):
     steadiness = []
     for weight in (0.0, 0.1):
@@ -196,6 +198,7 @@ def test_elbo_is_the_expected_log_likelihood_less_the_divergence(images):
     np.testing.assert_array_equal(model.elbo(x, n_samples=10, seed=1), model.elbo(x, n_samples=10, seed=1))
 
 
+@pytest.mark.slow
 def test_more_importance_samples_never_lower_the_bound(images):
     model = compiled("variational")
     model.fit(images, epochs=5, batch_size=64, verbose=0)
@@ -250,6 +253,7 @@ def still(beta=0.5, **options):
     return model
 
 
+@pytest.mark.slow
 def test_annealing_raises_beta_in_even_steps_and_leaves_it_at_its_own_value(images):
     model = still()
     history = model.fit(images, epochs=5, verbose=0, callbacks=[training.BetaAnnealing(4)]).history
@@ -340,6 +344,7 @@ def conditional(decoder_inputs=11, n_classes=3, **options):
     return model
 
 
+@pytest.mark.slow
 def test_a_conditional_model_trains_validates_and_survives_saving(images, tmp_path):
     model = conditional(seed=0)
     validation = (images[:64], LABELS[:64])
@@ -383,6 +388,7 @@ def test_a_conditional_model_that_ignores_the_class_is_the_plain_one(images):
         np.testing.assert_allclose(given, getattr(plain, bound)(images[:9], n_samples=7), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_decoder_that_knows_the_class_explains_more(images):
     classes = np.repeat([0.1, 0.5, 0.9], 100)[:, None] * np.ones(784)
     x = classes.reshape(-1, *SHAPE).astype("float32")
@@ -428,6 +434,7 @@ def test_wrong_labels_are_refused_before_training(images, labels, message):
 # --- replicas --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_two_replicas_equal_one_on_the_same_global_batches():
     """20 steps in a process of its own, since logical devices must be set up before TensorFlow starts."""
     script = textwrap.dedent(
