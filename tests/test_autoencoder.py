@@ -297,6 +297,7 @@ def test_answers_for_datasets_are_those_for_arrays(x):
 # --- precision -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 @pytest.mark.parametrize("name", ["l1", "contractive", "variational", "conditional", "importance"])
 def test_half_precision_trains_every_kind(name, policy, x):
@@ -415,6 +416,7 @@ def test_a_converter_takes_the_model(x):
     np.testing.assert_allclose(answer, model.reconstruct(x[:1]), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_model_loads_where_only_the_package_is_imported(x, tmp_path):
     simple("variational").save(tmp_path / "m.keras")
     script = textwrap.dedent("""
