@@ -74,7 +74,7 @@ def test_griffin_lim_without_momentum_is_the_original_and_never_gets_worse():
 
 
 def test_griffin_lim_with_scipys_transform_makes_the_same_sounds():
-    """As chapter 12 writes it out."""
+    """As chapter 14 writes it out."""
     stft = signal.ShortTimeFFT(signal.windows.hann(512, sym=False), hop=128, fs=8000, phase_shift=None)
     wanted = audio.spectrogram(vowels.make(2, seed=0)[0][:, :3100])
     strength = 128 * 10 ** (wanted / 20)

@@ -16,9 +16,10 @@ chapter                    modules
 08 attribution             targets, attribution, hooks
 09 surrogates              surrogates, shapley
 10 adversarial             adversarial
-11 generation              generation, latent
-12 applications            anomaly, compression, text, alphabet, audio, vowels, sentences, heartbeats
-13 scaling                 distribute, cluster, loop, replicas, records
+12 generation              generation, latent
+13 applications            anomaly, compression, heartbeats
+14 sound and text          audio, vowels, text, alphabet, sentences
+15 scaling                 distribute, cluster, loop, replicas, records
 =========================  =============================================================================
 
 `checks`, `files`, `internals` and `inference` are the ground that the others stand on. ``import tfae``

@@ -1,4 +1,4 @@
-"""Strings as arrays of numbers, and back (chapter 12).
+"""Strings as arrays of numbers, and back (chapter 14).
 
 >>> alphabet = Alphabet()
 >>> x = alphabet.one_hot(alphabet.encode(["the old fox sees the key"]))  # (1, 48, 28)

@@ -1,4 +1,4 @@
-"""What is not normal: scores, thresholds, and why (chapter 12).
+"""What is not normal: scores, thresholds, and why (chapter 13).
 
 An autoencoder that has seen normal samples alone reproduces normal samples. A *score* is one number for each sample,
 larger for stranger ones; the scores here are targets (`tfae.targets`), so all of `tfae.attribution` explains them. The

@@ -1,4 +1,4 @@
-"""Sound as a picture and back; the pitch, the formants and the envelope of a voice (chapter 12).
+"""Sound as a picture and back; the pitch, the formants and the envelope of a voice (chapter 14).
 
 Sounds are arrays ``(n, samples)`` of numbers in [-1, 1]; the spectrograms of them are ``(n, frames, bins)``, so that
 each frame is a row, as samples of a table are.

@@ -1,4 +1,4 @@
-"""Workers that find each other, miss each other, and a cluster on this machine (chapter 13).
+"""Workers that find each other, miss each other, and a cluster on this machine (chapter 15).
 
 ``TF_CONFIG`` names the workers of a cluster; `tfae.distribute` says how to set it. `Cluster` reads it and lets the
 workers meet before TensorFlow waits for them, `watched_peers` names those that are lost on the way, and `run_cluster`
@@ -289,7 +289,7 @@ def run_cluster(
 ) -> list[Any]:
     """Run a function as each worker of a real cluster: processes of this machine that talk through the loopback.
 
-    Every process gets a ``TF_CONFIG`` of its own and no GPU. It is how the tests and chapter 13 show what several
+    Every process gets a ``TF_CONFIG`` of its own and no GPU. It is how the tests and chapter 15 show what several
     machines would do; on these, start the script as the module's first lines say.
 
     Parameters

@@ -1,4 +1,4 @@
-"""Codes as files: quantiser, entropy coder, rate and distortion (chapter 12).
+"""Codes as files: quantiser, entropy coder, rate and distortion (chapter 13).
 
 A code is a short description, but 32 floats are 128 bytes. Three steps make a file of it: divide by a step and round,
 learn how often each whole number comes, and spend few bits on frequent ones. The receiver has the decoder network; all

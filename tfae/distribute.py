@@ -1,4 +1,4 @@
-"""One model on several devices or machines, with the weights that one device would give (chapter 13).
+"""One model on several devices or machines, with the weights that one device would give (chapter 15).
 
 >>> strategy = distribute.strategy(2)  # doctest: +SKIP
 >>> with strategy.scope():  # doctest: +SKIP

@@ -1,4 +1,4 @@
-"""Are samples any good? Distances between distributions, a check for copies, and two more generators (chapter 11).
+"""Are samples any good? Distances between distributions, a check for copies, and two more generators (chapter 12).
 
 The measures take tables of features ``(n, features)`` and never look at what made them. For images that is a layer of a
 classifier, ``tfae.features.activations(classifier, x, layer="features")``: distances between pixels reward blur.

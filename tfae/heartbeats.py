@@ -1,4 +1,4 @@
-"""Heartbeats drawn from known factors: a time series whose anomalies are known to the millisecond (chapter 12).
+"""Heartbeats drawn from known factors: a time series whose anomalies are known to the millisecond (chapter 13).
 
 A beat of an electrocardiogram is a sum of five bell curves, the waves P, Q, R, S and T, placed around the highest as
 in the model of McSharry et al. [1]_: their Table 1, solved for the signal. Every beat is drawn from its own heart rate,

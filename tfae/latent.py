@@ -1,4 +1,4 @@
-"""What the code has learned: projections, clusters, neighbours, agreement, dimension, traversals (chapters 06, 11).
+"""What the code has learned: projections, clusters, neighbours, agreement, dimension, traversals (chapters 06, 12).
 
 Codes are arrays ``(n, units)``, from ``autoencoder.encode(x)`` or anywhere else. Each picture of them comes with a
 number that says how far to trust it.
@@ -480,7 +480,7 @@ class Agreement:
 
 
 def agreement(a: np.ndarray, b: np.ndarray, *, k: int = 10) -> Agreement:
-    r"""Compare two codes of the same samples, such as those of two trainings (chapter 11).
+    r"""Compare two codes of the same samples, such as those of two trainings (chapter 12).
 
     With both codes centred and scaled to a sum of squares of 1, and :math:`s_i` the singular values of
     :math:`A^T B`,

@@ -1,4 +1,4 @@
-"""What has to differ from Keras's own training loop so that any number of replicas gives the same answer (chapter 13).
+"""What has to differ from Keras's own training loop so that any number of replicas gives the same answer (chapter 15).
 
 Keras's loop runs as on one device and hands the whole batch over; every replica works on its share of it
 (`tfae.replicas`), and logs are those of the whole.

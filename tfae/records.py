@@ -1,4 +1,4 @@
-"""Data larger than memory: samples in files, read shuffled, checked and prefetched (chapter 13).
+"""Data larger than memory: samples in files, read shuffled, checked and prefetched (chapter 15).
 
 A directory holds a manifest and shards, files of a few megabytes. A shard is the plain bytes of its samples one after
 the other, so that NumPy reads it too (``np.fromfile``). It is read whole: so shuffling costs no search in files, and

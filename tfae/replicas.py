@@ -1,4 +1,4 @@
-"""A replica's share of a batch, and what random numbers and means have to do with it (chapter 13).
+"""A replica's share of a batch, and what random numbers and means have to do with it (chapter 15).
 
 Under a ``tf.distribute`` strategy each step works on one *global batch*. Every replica takes its share, consecutive
 rows, and what it does is weighted by their number. So the sum over the replicas is what one device would have computed,

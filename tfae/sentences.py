@@ -1,4 +1,4 @@
-"""English sentences written from known factors: who does what to which thing, when, how many, and whether (chapter 12).
+"""English sentences written from known factors: who does what to which thing, when, how many, and whether (chapter 14).
 
 Every sentence is "the ADJECTIVE SUBJECT VERB the OBJECT". Its tense, its number and its polarity can be changed while
 the rest is kept, so what a sentence should become is known to the letter. A sentence's factors are the row numbers of

@@ -1,4 +1,4 @@
-"""An autoencoder that reads and writes strings, and the typing errors it can be trained to undo (chapter 12).
+"""An autoencoder that reads and writes strings, and the typing errors it can be trained to undo (chapter 14).
 
 >>> strings = Alphabet()
 >>> autoencoder = text_autoencoder(strings, code_size=32)
@@ -176,7 +176,7 @@ class Writer(keras.Layer):
 
 @keras.saving.register_keras_serializable("tfae")
 class TextAutoencoder(Autoencoder):
-    """An autoencoder of one-hot strings whose decoder writes them character by character (chapter 12).
+    """An autoencoder of one-hot strings whose decoder writes them character by character (chapter 14).
 
     In training the decoder is given the true characters before each place, those of the target, and learns to continue
     them from the code. The target is the input, or what ``fit(x, y)`` names: undamaged strings for damaged ones.

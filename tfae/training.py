@@ -457,7 +457,7 @@ def _difference(before: Any, now: Any) -> str:
 
 
 def restartable(build: Callable[[int], keras.Model], *, x: Any = None) -> Callable[..., keras.Model]:
-    """Return a function that trains one model again and again, each time as if it were new (chapters 03 to 12).
+    """Return a function that trains one model again and again, each time as if it were new (chapters 03 to 13).
 
     TensorFlow traces a new model before its first step, which takes seconds. This function puts the initial weights of
     a new model into one that is traced already.
@@ -523,7 +523,7 @@ def restartable(build: Callable[[int], keras.Model], *, x: Any = None) -> Callab
 
 
 class PeakMemory:
-    """How much the memory of this process grows, at most, inside a ``with`` block (chapter 13).
+    """How much the memory of this process grows, at most, inside a ``with`` block (chapter 15).
 
     Attributes
     ----------

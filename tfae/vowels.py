@@ -1,4 +1,4 @@
-"""Steady vowels made from known pitch and known formants (chapter 12).
+"""Steady vowels made from known pitch and known formants (chapter 14).
 
 A vowel is a buzz heard through a tube: the vocal folds send a train of pulses into the vocal tract, and the tract
 strengthens the frequencies near its resonances, the *formants* [1]_. The pulses' rate is the pitch; the first two
