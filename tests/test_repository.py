@@ -229,6 +229,38 @@ def chapters_named(line):
     return numbers
 
 
+# --- from chapter to chapter -----------------------------------------------------------------------------------------
+
+
+def prose(path):
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    return "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+
+
+def test_every_reference_to_a_chapter_is_a_link_to_one_that_exists():
+    """Links to `NN_name.ipynb`, which JupyterLab, a page and Colab follow; a book's chapter has no link."""
+    headings = {path.name: re.findall(r"^#+ (.+)$", prose(path), re.MULTILINE) for path in CHAPTERS}
+    anchors = {name: {heading.replace(" ", "-") for heading in found} for name, found in headings.items()}
+    for path in CHAPTERS:
+        for label, target in re.findall(r"\[([^\]]*)\]\((?!https?:)([^)]+)\)", prose(path)):
+            name, _, anchor = target.partition("#")
+            assert not name or name in anchors, f"{path.stem}: [{label}]({target})"
+            assert not anchor or anchor in anchors[name or path.name], f"{path.stem}: [{label}]({target})"
+            if re.search(r"\d\d$", label):
+                assert name[:2] == label[-2:], f"{path.stem}: [{label}]({target})"
+        lesson = prose(path).split("## Reading")[0]
+        assert not re.findall(r"(?<!\[)\b[cC]hapters? \d\d.*", lesson), f"{path.stem}: a chapter without a link"
+
+
+def test_every_chapter_named_in_code_exists():
+    numbers = {path.stem[:2] for path in CHAPTERS}
+    files = [path for folder in ("tfae", "tests", "tools", "benchmarks") for path in (ROOT / folder).glob("*.py")]
+    for path in [*files, ROOT / "data" / "README.md", ROOT / "pyproject.toml", ROOT / "CONTRIBUTING.md"]:
+        text = path.read_text(encoding="utf-8")
+        named = re.findall(r"\b[cC]hapters? (\d\d(?:(?:, | and | to )\d\d)*)", text)
+        assert {number for found in named for number in re.findall(r"\d\d", found)} <= numbers, path.name
+
+
 # --- the chapters ----------------------------------------------------------------------------------------------------
 
 

@@ -31,7 +31,7 @@ def course(tmp_path):
     (tmp_path / "tfae" / "__init__.py").touch()
     (tmp_path / "constraints.txt").touch()
     for name, source in {"00_short": "print('six is', 2 * 3)", "01_long": WAITS + "print('it went on')"}.items():
-        heading = nbformat.v4.new_markdown_cell(f"# Chapter {name} of $x^2$")
+        heading = nbformat.v4.new_markdown_cell(f"# Chapter {name} of $x^2$, before [this](01_long.ipynb#why)")
         cell = nbformat.v4.new_code_cell(source, metadata={"tags": ["key-result"]})
         nbformat.write(nbformat.v4.new_notebook(cells=[heading, cell]), tmp_path / "chapters" / f"{name}.ipynb")
     return tmp_path
@@ -70,3 +70,4 @@ def test_an_interrupted_run_says_what_is_done_and_goes_on_from_there(course):
     assert (built / "00_short.json").stat().st_mtime_ns == of_the_first_run
     assert json.loads((built / "01_long.json").read_text())["key_result"] == "it went on"
     assert "six is 6" in said and "it went on" in said and "<math display" in (built / "01_long.html").read_text()
+    assert 'href="01_long.html#why"' in (built / "00_short.html").read_text()

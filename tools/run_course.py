@@ -222,7 +222,7 @@ def page(notebook: nbformat.NotebookNode) -> str:
     notebook = nbformat.reads(nbformat.writes(notebook), as_version=4)  # a copy
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            cell.source = with_mathml(cell.source)
+            cell.source = re.sub(r"\]\((\d\d_\w+)\.ipynb", r"](\1.html", with_mathml(cell.source))  # page to page
     exporter = HTMLExporter(template_name="lab", mathjax_url="", require_js_url="", jquery_url="", mermaid_js_url="")
     body, _ = exporter.from_notebook_node(notebook)
     body = re.sub(r"<script[^>]*>.*?</script>", "", body, flags=re.DOTALL)
