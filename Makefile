@@ -10,7 +10,7 @@
 PYTHON ?= python3
 BIN := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
-SOURCES := $(wildcard tfae/*.py tests/*.py tools/*.py benchmarks/*.py data/* chapters/*.ipynb chapters/*.bib *.toml *.yml *.md)
+SOURCES := $(wildcard conftest.py tfae/*.py tests/*.py tools/*.py benchmarks/*.py data/* chapters/*.ipynb chapters/*.bib *.toml *.yml *.md)
 TESTED := build/tested$(if $(TFAE_DATA_DIR),-with-real-data)
 
 define CHECKS

@@ -12,7 +12,6 @@ not kept.
 import argparse
 import base64
 import os
-import re
 import sys
 import time
 from pathlib import Path
@@ -23,9 +22,8 @@ from nbclient import NotebookClient
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+from conftest import SOLUTION, solutions, text  # noqa: E402
 from tfae.files import written_whole  # noqa: E402
-
-SOLUTION = re.compile(r"<details><summary>Solution</summary>(.*?)</details>", re.DOTALL)
 
 
 def main() -> None:
@@ -51,20 +49,9 @@ def main() -> None:
             for cell in solutions(notebook):
                 client.nb.cells.append(cell)
                 client.execute_cell(cell, len(client.nb.cells) - 1)
-                print(f"\n--- {cell.source.splitlines()[0]}\n{printed(cell)}", flush=True)
+                print(f"\n--- {cell.source.splitlines()[0]}\n{text(cell.outputs)}", flush=True)
                 client.nb.cells.pop()
     save(notebook, name)
-
-
-def solutions(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
-    """Return the code of the folded solutions as cells, in order."""
-    prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
-    code = re.findall(r"```python\n(.*?)```", "\n".join(SOLUTION.findall(prose)), re.DOTALL)
-    return [nbformat.v4.new_code_cell(source) for source in code]
-
-
-def printed(cell: nbformat.NotebookNode) -> str:
-    return "".join(output.get("text", "") or output.get("data", {}).get("text/plain", "") for output in cell.outputs)
 
 
 def save(notebook: nbformat.NotebookNode, name: str) -> None:
@@ -88,10 +75,10 @@ def save(notebook: nbformat.NotebookNode, name: str) -> None:
                 (figures / f"{i:02}_{j}.png").write_bytes(base64.b64decode(picture))
     kernel = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
     notebook.metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
-    text = nbformat.writes(notebook) + "\n"
+    written = nbformat.writes(notebook) + "\n"
     with written_whole(ROOT / "chapters" / f"{name}.ipynb") as path:
-        path.write_text(text, encoding="utf-8")
-    print(f"{len(notebook.cells)} cells, {words} words of prose without solutions, {len(text) / 1e3:.0f} kB")
+        path.write_text(written, encoding="utf-8")
+    print(f"{len(notebook.cells)} cells, {words} words of prose without solutions, {len(written) / 1e3:.0f} kB")
 
 
 if __name__ == "__main__":

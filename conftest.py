@@ -1,0 +1,74 @@
+"""How the chapters are tested: cell by cell with nbval, then the solutions folded below their exercises.
+
+A cell with the tag `nbval-check-output` has to print what it printed when it was committed: the same words, and numbers
+within a tenth, which leaves room for another processor and none for another result. So has a solution whose code is
+followed by a block ```` ```text ````, which tells the reader what it prints.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbval.plugin import IPyNbCell, IPyNbFile
+
+NUMBER = re.compile(r"(?<![\w.])[-+−]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?|(?<=[\w.])\d+(?:\.\d+)?")
+SOLUTION = re.compile(r"<details><summary>Solution</summary>(.*?)</details>", re.DOTALL)
+CODE = re.compile(r"```python\n(?P<code>.*?)```(?:\s*```text\n(?P<printed>.*?)```)?", re.DOTALL)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> Iterator[None]:
+    collected = yield
+    return [Chapter.from_parent(parent, path=file_path) if type(c) is IPyNbFile else c for c in collected]
+
+
+class Chapter(IPyNbFile):
+    def collect(self) -> Iterator["Cell"]:
+        given: Any
+        for given in super().collect():
+            last = given.cell_num
+            yield Cell.from_parent(
+                self, name=given.name, cell_num=given.cell_num, cell=given.cell, options=given.options
+            )
+        for i, cell in enumerate(solutions(self.nb), start=1):
+            options = defaultdict(bool, check=bool(cell.outputs))
+            yield Cell.from_parent(self, name=f"Solution {i}", cell_num=last + i, cell=cell, options=options)
+
+
+def solutions(notebook: Any) -> Iterator[Any]:
+    """Yield the code of the folded solutions as cells, with what they print where the page says it."""
+    prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    for found in CODE.finditer("\n".join(SOLUTION.findall(prose))):
+        printed = [nbformat.v4.new_output("stream", text=found["printed"])] if found["printed"] else []
+        yield nbformat.v4.new_code_cell(found["code"], execution_count=1, outputs=printed)
+
+
+class Cell(IPyNbCell):
+    def compare_outputs(self, test: Any, ref: Any, skip_compare: Any = None) -> bool:
+        said, committed = text(test), text(ref)
+        if agree(said, committed):
+            return True
+        self.comparison_traceback = [f"committed:\n{committed}\nnow:\n{said}"]
+        return False
+
+
+def text(outputs: Any) -> str:
+    return "".join(o.get("text", "") or o.get("data", {}).get("text/plain", "") for o in outputs)
+
+
+def agree(said: str, committed: str) -> bool:
+    """Return whether two texts have the same words, and numbers within a tenth or two units of their last place."""
+    words = [NUMBER.sub("#", printed).split() for printed in (said, committed)]
+    numbers = [NUMBER.findall(printed) for printed in (said, committed)]
+    return words[0] == words[1] and all(map(near, *numbers))
+
+
+def near(one: str, other: str) -> bool:
+    a, b = (float(number.replace(",", "").replace("−", "-")) for number in (one, other))
+    places = len(other.partition("e")[0].partition(".")[2])
+    exponent = int(other.partition("e")[2] or 0)
+    return abs(a - b) <= 0.1 * abs(b) + 2 * 10.0 ** (exponent - places)
