@@ -159,9 +159,31 @@ def test_a_figure_is_left_to_the_caller():
     assert plt.get_fignums() == []
 
 
+def test_a_method_has_one_colour_on_every_page():
+    names = ["PCA, 8", "denoising 0.3", "plain", "what I made", "plain, wide"]
+    figures = [plot.curves([1, 2], {name: [1, 2] for name in order}, **AXES) for order in (names, names[::-1])]
+    colours = [{line.get_label(): line.get_color() for line in figure.axes[0].lines} for figure in figures]
+    for drawn in colours:
+        assert (drawn["PCA, 8"], drawn["denoising 0.3"]) == (plot.GREY, plot.METHODS["denoising"])
+        assert len(set(drawn.values())) == len(names)
+    assert colours[0]["plain"] == colours[1]["plain, wide"] == plot.METHODS["plain"]  # the first of its method
+
+
+def test_dots_stand_where_the_repeats_are():
+    figure = plot.dots({"plain": [1, 3], "denoising": [2]}, xlabel="mse", baselines={"PCA": 4})
+    (ax,) = figure.axes
+    points = [collection.get_offsets().data.tolist() for collection in ax.collections]
+    assert points == [[[1, 0], [3, 0]], [[2, 0]], [[2, 1]], [[2, 1]]]  # repeats and mean, row by row
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["plain", "denoising"]
+    assert [line.get_xdata() for line in ax.lines] == [[4, 4]] and ax.texts[0].get_text() == "PCA"
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
+        (lambda: plot.dots({}, xlabel="mse"), "rows is empty"),
+        (lambda: plot.dots({"a": [1, np.nan]}, xlabel="mse"), "row 'a' must be a sequence of finite numbers"),
+        (lambda: plot.dots({"a": []}, xlabel="mse"), "row 'a' must be"),
         (lambda: plot.images(np.zeros((3, 784))), r"images must have shape .* got \(3, 784\)"),
         (lambda: plot.images(np.zeros((0, 8, 8))), r"got \(0, 8, 8\)"),
         (lambda: plot.images(X, titles=[1]), "1 titles for 6 images"),

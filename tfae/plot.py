@@ -3,7 +3,7 @@
 A figure that ends a notebook cell is shown; in a script, use ``figure.savefig("name.png")``.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle
 from typing import Any
 
@@ -23,6 +23,13 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 GREY = "#6B6B6B"
 DASHES = ("--", ":", "-.", (0, (8, 3)))  # of baselines, which are all grey
+
+# A method has one colour on every page. A name belongs to the first method that it begins with: "denoising, 0.3".
+METHODS = {
+    "plain": COLOURS[0], "autoencoder": COLOURS[0], "denoising": COLOURS[1], "sparse": COLOURS[2],
+    "variational": COLOURS[3], "VAE": COLOURS[3], "contractive": COLOURS[4], "tied": COLOURS[5], "GAN": COLOURS[6],
+    "k-sparse": COLOURS[7], "convolutional": COLOURS[9], "PCA": GREY, "mean": GREY,
+}  # fmt: skip
 
 MOST_LABELS = 5  # at the ends of curves; more go into a legend
 LABEL_GAP = 14  # points from one label to the next
@@ -164,7 +171,7 @@ def curves(
     for name in dashed:
         if name not in several:
             raise ValueError(f"dashed names {name!r}, which is no curve; the curves are {', '.join(several)}")
-    colours, markers, dashes = cycle(COLOURS), cycle(MARKERS), cycle(DASHES)
+    colours, markers, dashes = _colours(several), cycle(MARKERS), cycle(DASHES)
     with plt.rc_context(STYLE):
         figure, ax = plt.subplots(figsize=(8, 3.6))
         lines = []
@@ -172,7 +179,7 @@ def curves(
             if name in dashed:
                 style = {"color": GREY, "linestyle": next(dashes), "linewidth": 1.5, "zorder": 1.5}
             else:
-                style = {"color": next(colours), "marker": next(markers), "markersize": 5 if len(x) < 40 else 0}
+                style = {"color": colours[name], "marker": next(markers), "markersize": 5 if len(x) < 40 else 0}
             if y.ndim == 2:
                 ax.fill_between(x, y.min(axis=1), y.max(axis=1), color=style["color"], alpha=0.2, linewidth=0)
                 y = y.mean(axis=1)
@@ -184,6 +191,18 @@ def curves(
         if len(lines) > 1 and not _label_ends(ax, lines):
             _legend_beside(ax)
     return _done(figure)
+
+
+def _colours(names: Iterable[str]) -> dict[str, str]:
+    """Return a colour for each name: its method's, or else the next one that none of them has."""
+    methods = {name: next((METHODS[m] for m in METHODS if name.startswith(m)), None) for name in names}
+    taken = set()
+    for name, colour in methods.items():  # of two names of one method, the second is drawn in another colour
+        if colour in taken and colour != GREY:
+            methods[name] = None
+        taken.add(colour)
+    free = cycle([colour for colour in COLOURS if colour not in taken] or COLOURS)
+    return {name: colour or next(free) for name, colour in methods.items()}
 
 
 def _checked_curves(x: Any, ys: Mapping[str, Any]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -231,7 +250,8 @@ def histories(
     with plt.rc_context(STYLE):
         figure, ax = plt.subplots(figsize=(8, 3.6))
         dashed = False
-        for (name, run), colour in zip(runs.items(), cycle(COLOURS), strict=False):
+        for name, colour in _colours(runs).items():
+            run = runs[name]
             logs = getattr(run, "history", run)
             if metric not in logs:
                 raise ValueError(f"run {name!r} holds no {metric!r}; it holds {', '.join(logs) or 'nothing'}")
@@ -247,6 +267,59 @@ def histories(
         _log(ax, False, log_y)
         if dashed or len(runs) > 1:
             _legend_beside(ax)
+    return _done(figure)
+
+
+def dots(
+    rows: Mapping[str, Sequence[float] | np.ndarray],
+    *,
+    xlabel: str,
+    title: str = "",
+    log_x: bool = False,
+    baselines: Mapping[str, float] | None = None,
+) -> Figure:
+    """Compare named results, each from several repeats: one row of points for each name, with its mean.
+
+    Parameters
+    ----------
+    rows : mapping of str to sequence of float
+        The repeats of each result, such as one for each seed; they need not be as many in each row.
+    xlabel, title : str
+    log_x : bool
+    baselines : mapping of str to float, optional
+        What the results are compared with: grey dashed lines across all rows.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    ValueError
+        If there is no row, or a row is not a sequence of finite numbers.
+    """
+    if not rows:
+        raise ValueError("rows is empty; give at least one named result")
+    repeats = {name: np.atleast_1d(np.asarray(values, dtype=float)) for name, values in rows.items()}
+    for name, values in repeats.items():
+        if values.ndim != 1 or len(values) == 0 or not np.isfinite(values).all():
+            raise ValueError(f"row {name!r} must be a sequence of finite numbers, one per repeat; got {rows[name]!r}")
+    with plt.rc_context(STYLE):
+        figure, ax = plt.subplots(figsize=(8, 0.42 * len(repeats) + 1.1))
+        for y, (name, colour) in enumerate(_colours(repeats).items()):
+            ax.scatter(repeats[name], [y] * len(repeats[name]), s=22, color=colour, alpha=0.45, linewidths=0)
+            ax.scatter(repeats[name].mean(), y, s=130, marker="|", color=colour, linewidths=3)
+        for (name, value), dash in zip((baselines or {}).items(), cycle(DASHES), strict=False):
+            ax.axvline(value, color=GREY, linestyle=dash, linewidth=1.5, zorder=0)
+            place = {"xycoords": ax.get_xaxis_transform(), "xytext": (0, 3), "textcoords": "offset points"}
+            ax.annotate(name, (value, 1), ha="center", color=GREY, **place)
+        ax.set(xlabel=xlabel, yticks=range(len(repeats)), yticklabels=list(repeats))
+        ax.set_title(title, pad=20 if baselines and title else None)
+        ax.grid(axis="y", color="#E6E6E6", linewidth=1)
+        ax.set_axisbelow(True)
+        ax.tick_params(axis="y", length=0)
+        ax.invert_yaxis()
+        _log(ax, log_x, False)
     return _done(figure)
 
 
