@@ -76,6 +76,38 @@ class Dataset:
             lines.append(f"  features {shown}{', …' if len(self.feature_names) > 4 else ''}")
         return "\n".join(lines)
 
+    def typical(self) -> np.ndarray:
+        """Return the index of one typical test sample of each class, so that ``x_test[typical()]`` shows them all.
+
+        The typical sample of a class is the test sample of that class nearest to the mean of its training samples, in
+        Euclidean distance.
+
+        Returns
+        -------
+        ndarray of int64, shape (classes,)
+            In the order of `class_names`.
+
+        Raises
+        ------
+        ValueError
+            If a class has no training samples (`heartbeats` has only normal ones), or if samples have no mean, being
+            numbers of characters (`sentences`).
+        """
+        untrained = [name for label, name in enumerate(self.class_names) if label not in self.y_train]
+        if untrained or not np.issubdtype(self.x_train.dtype, np.floating):
+            reason = f"no training samples of {', '.join(untrained)}" if untrained else "characters, which have no mean"
+            raise ValueError(
+                f"{self.name!r} has {reason}: typical samples are those nearest to the mean of each class's training "
+                f"samples. Choose samples by y_test instead."
+            )
+        indices = []
+        for label in range(len(self.class_names)):
+            mean = self.x_train[self.y_train == label].mean(axis=0)
+            (own,) = np.nonzero(self.y_test == label)
+            distances = np.square(self.x_test[own] - mean).reshape(len(own), -1).sum(axis=1)
+            indices.append(own[np.argmin(distances)])
+        return np.array(indices)
+
 
 def load(name: str | None = None) -> Dataset:
     """Load a data set by name.
