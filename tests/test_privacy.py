@@ -1,0 +1,157 @@
+"""Membership by hand, LiRA on Gaussians with known ratios, DP-SGD against single gradients written out."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy import stats
+
+from tfae import models, privacy, targets
+
+RNG = np.random.default_rng(0)
+
+
+def test_membership_by_hand():
+    found = privacy.membership([5, 3, 1], [4, 2, 0, -1], at=(0.25, 0.5, 1))
+    assert found.auroc == pytest.approx((4 + 3 + 2) / 12)
+    assert found.tpr_at == {0.25: pytest.approx(2 / 3), 0.5: 1, 1: 1}
+    assert found.false_positives[[0, -1]].tolist() == found.true_positives[[0, -1]].tolist() == [0, 1]
+
+
+def test_a_sure_attack_on_a_few_is_seen_where_the_area_hides_it():
+    scores_out = RNG.normal(size=20_000)
+    scores_in = np.where(np.arange(20_000) < 600, 9.0, RNG.normal(size=20_000))  # 3 % are given away
+    found = privacy.membership(scores_in, scores_out)
+    assert found.auroc < 0.52 and found.tpr_at[0.001] > 0.029
+
+
+def test_guessing_finds_what_it_accuses():
+    found = privacy.membership(RNG.normal(size=20_000), RNG.normal(size=20_000))
+    assert found.auroc == pytest.approx(0.5, abs=0.01) and found.tpr_at[0.01] == pytest.approx(0.01, abs=0.004)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_likelihood_ratios_approach_those_of_the_gaussians(shared):
+    n, n_models = 200, 4000
+    inside = RNG.random((n_models, n)) < 0.5
+    mean_in, mean_out = RNG.normal(1, 1, n), RNG.normal(0, 1, n)
+    scores = np.where(inside, mean_in + 0.5 * RNG.normal(size=inside.shape), mean_out + RNG.normal(size=inside.shape))
+    observed = RNG.normal(size=n)
+    true = stats.norm.logpdf(observed, mean_in, 0.5) - stats.norm.logpdf(observed, mean_out, 1)
+    found = privacy.likelihood_ratio(scores, inside, observed, shared_variance=shared)
+    assert np.median(np.abs(found - true)) < 0.15 and np.corrcoef(found, true)[0, 1] > 0.99
+
+
+def test_two_models_are_enough_for_a_shared_variance():
+    inside = np.array([[1, 0], [1, 1], [0, 0], [0, 1]], bool)
+    found = privacy.likelihood_ratio([[5.0, 0], [5.2, 3], [0, 0.2], [0.2, 3.2]], inside, [5, 3.1])
+    assert (found > 0).all()
+
+
+# --- DP-SGD
+
+
+def linear():
+    weights = [keras.Variable(RNG.normal(size=(3, 2)).astype("float32")), keras.Variable(np.zeros(2, "float32"))]
+    x, y = RNG.normal(size=(7, 3)).astype("float32"), RNG.normal(size=(7, 2)).astype("float32")
+    return weights, x, y, lambda x, y: tf.reduce_sum((x @ weights[0] + weights[1] - y) ** 2, axis=1)
+
+
+def test_each_gradient_is_clipped_before_the_sum():
+    weights, x, y, loss = linear()
+    sums, lengths, _ = privacy.private_gradients(
+        lambda: loss(x, y), weights, clip=2.0, noise_multiplier=0.0, seed=(0, 0)
+    )
+    by_hand = [np.zeros((3, 2)), np.zeros(2)]
+    for i in range(7):
+        error = 2 * (x[i] @ weights[0].numpy() + weights[1].numpy() - y[i])
+        single = [np.outer(x[i], error), error]
+        length = np.sqrt(sum(np.sum(part**2) for part in single))
+        assert float(lengths[i]) == pytest.approx(length, rel=1e-5)
+        for total, part in zip(by_hand, single, strict=True):
+            total += part * min(1, 2 / length)
+    for found, expected in zip(sums, by_hand, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_noise_has_the_promised_size_and_is_another_in_each_weight_and_step():
+    weights = [keras.Variable(tf.zeros((200, 200))), keras.Variable(tf.zeros((200, 200)))]
+
+    def losses():
+        return tf.reduce_sum(weights[0]) * tf.ones(3) + tf.reduce_sum(weights[1])
+
+    quiet, *_ = privacy.private_gradients(losses, weights, clip=0.5, noise_multiplier=0.0, seed=(1, 0))
+    noise = []
+    for step in (0, 1):
+        sums, *_ = privacy.private_gradients(losses, weights, clip=0.5, noise_multiplier=3.0, seed=(1, step))
+        noise += [(a - b).numpy().ravel() for a, b in zip(sums, quiet, strict=True)]
+    for draw in noise:
+        assert draw.std() == pytest.approx(1.5, rel=0.02) and abs(draw.mean()) < 0.03
+    assert np.abs(np.corrcoef(noise) - np.eye(4)).max() < 0.03
+
+
+def test_without_noise_and_clip_it_is_plain_gradient_descent():
+    weights, x, y, loss = linear()
+    start = [weight.numpy() for weight in weights]
+    run = privacy.train_privately(
+        loss, weights, (x, y), optimizer=keras.optimizers.SGD(0.05), steps=3, batch_size=7, clip=1e6,
+        noise_multiplier=0.0,
+    )  # fmt: skip
+    w, b = start
+    for k in range(3):
+        error = x @ w + b - y
+        assert run.losses[k] == pytest.approx(np.mean(np.sum(error**2, axis=1)), rel=1e-4)
+        w, b = w - 0.05 * 2 * x.T @ error / 7, b - 0.05 * 2 * error.sum(axis=0) / 7
+    np.testing.assert_allclose(weights[0], w, rtol=1e-4)
+    np.testing.assert_allclose(weights[1], b, rtol=1e-4)
+    assert (run.clipped == 0).all() and run.sample_probability == 1
+
+
+def test_samples_take_part_by_the_toss_of_a_coin():
+    counter = keras.Variable(tf.zeros(200))
+    x = np.eye(200, dtype="float32")
+    run = privacy.train_privately(
+        lambda x: tf.linalg.matvec(x, counter), [counter], (x,), optimizer=keras.optimizers.SGD(1.0), steps=300,
+        batch_size=20, clip=1.0, noise_multiplier=0.0,
+    )  # fmt: skip
+    times = -counter.numpy() * 20  # each gradient is one place, of length 1
+    assert times.mean() == pytest.approx(30, abs=1) and times.std() == pytest.approx(np.sqrt(300 * 0.1 * 0.9), abs=1)
+    assert run.sample_probability == 0.1
+
+
+def test_an_autoencoder_learns_privately():
+    x = RNG.random((300, 8)).astype("float32")
+    autoencoder = models.dense_autoencoder(8, code_size=4, hidden=(16,), seed=0)
+    target = targets.reconstruction_error(autoencoder)
+    before = autoencoder.reconstruction_error(x).mean()
+    run = privacy.train_privately(
+        target, autoencoder.trainable_weights, (x,), optimizer=keras.optimizers.Adam(0.01), steps=60, batch_size=50,
+        clip=0.1, noise_multiplier=0.5,
+    )  # fmt: skip
+    assert autoencoder.reconstruction_error(x).mean() < 0.9 * before and 0 < run.clipped.mean() <= 1
+
+
+@pytest.mark.parametrize(
+    ("noise", "batch", "steps", "expected"),
+    [(1.1, 256, 14062, 2.382), (1.3, 250, 3600, 0.853), (0.694, 256, 2343, 3.0)],
+)
+def test_epsilon_is_that_of_the_known_cases(noise, batch, steps, expected):
+    pytest.importorskip("dp_accounting", reason="dp-accounting is not installed")
+    assert privacy.epsilon(noise, batch / 60_000, steps) == pytest.approx(expected, abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: privacy.membership([], [1.0]), "scores_in must be a sequence"),
+        (lambda: privacy.membership([1.0], [np.nan]), "scores_out must be a sequence of finite"),
+        (lambda: privacy.membership([1.0], [1.0] * 50, at=(0.001,)), "50 samples resolve shares from 0.02"),
+        (lambda: privacy.likelihood_ratio(np.ones((2, 3)), np.ones((2, 3)), np.ones(3)), "only 0 models"),
+        (lambda: privacy.likelihood_ratio(np.ones((2, 3)), np.ones((2, 2)), np.ones(3)), "scores has shape"),
+        (lambda: privacy.epsilon(0, 0.1, 10), "noise_multiplier is 0"),
+        (lambda: privacy.epsilon(1, 1.5, 10), "sample_probability is 1.5"),
+    ],
+)
+def test_what_cannot_be_judged_is_said(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
