@@ -169,7 +169,10 @@ def fingerprint(*paths: Path) -> str:
 
 
 class PeakMemory:
-    """The largest resident memory, in bytes, of the kernels below this process while the block runs."""
+    """The largest memory, in bytes, of the kernels below this process while the block runs.
+
+    What several processes share, such as TensorFlow's libraries, counts once.
+    """
 
     def __enter__(self) -> "PeakMemory":
         self.peak, self._stop = 0, threading.Event()
@@ -183,12 +186,20 @@ class PeakMemory:
 
     def _watch(self) -> None:
         this = psutil.Process()
-        while not self._stop.wait(0.2):
+        while not self._stop.wait(0.5):
             total = 0
             for child in this.children(recursive=True):
                 with suppress(psutil.Error):
-                    total += child.memory_info().rss
+                    total += memory_of(child)
             self.peak = max(self.peak, total)
+
+
+def memory_of(process: psutil.Process) -> int:
+    try:
+        memory = process.memory_full_info()
+    except psutil.AccessDenied:
+        return process.memory_info().rss
+    return getattr(memory, "pss", memory.uss)  # Linux alone says how much of what is shared is this one's part
 
 
 def title(notebook: nbformat.NotebookNode) -> str:
