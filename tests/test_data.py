@@ -120,6 +120,36 @@ def test_a_dataset_prints_its_shapes_and_names():
     assert "mean radius" in repr(data.load("breast_cancer"))
 
 
+@pytest.mark.parametrize("name", [*SIZES, "vowels"])
+def test_typical_samples_are_the_nearest_to_the_mean_of_their_class(name):
+    dataset = data.load(name)
+    typical = dataset.typical()
+    np.testing.assert_array_equal(dataset.y_test[typical], np.arange(len(dataset.class_names)))
+    for label, index in enumerate(typical):
+        mean = dataset.x_train[dataset.y_train == label].mean(axis=0)
+        nearest = min(np.linalg.norm(x - mean) for x in dataset.x_test[dataset.y_test == label])
+        assert np.linalg.norm(dataset.x_test[index] - mean) == pytest.approx(nearest, rel=1e-5)
+
+
+def test_typical_by_hand():
+    x_train, y_train = np.array([[0.0], [4.0], [10.0], [20.0]]), np.array([1, 1, 0, 0])
+    x_test, y_test = np.array([[2.0], [3.0], [14.0], [9.0], [15.5]]), np.array([0, 1, 0, 1, 0])
+    dataset = data.Dataset("two", x_train, y_train, x_test, y_test, class_names=("a", "b"))
+    assert dataset.typical().tolist() == [4, 1]  # nearest to 15 of class 0, and to 2 of class 1
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("heartbeats", "'heartbeats' has no training samples of .*inverted T: typical samples.*Choose.*y_test"),
+        ("sentences", "'sentences' has characters, which have no mean: typical samples"),
+    ],
+)
+def test_typical_samples_need_a_mean_of_every_class(name, message):
+    with pytest.raises(ValueError, match=message):
+        data.load(name).typical()
+
+
 def test_an_unknown_name_lists_the_known_ones():
     with pytest.raises(ValueError, match=r"unknown data set 'mnits'.*fashion_mnist, .*mnist, .*strokes"):
         data.load("mnits")

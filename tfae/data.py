@@ -76,6 +76,38 @@ class Dataset:
             lines.append(f"  features {shown}{', …' if len(self.feature_names) > 4 else ''}")
         return "\n".join(lines)
 
+    def typical(self) -> np.ndarray:
+        """Return the index of one typical test sample of each class, so that ``x_test[typical()]`` shows them all.
+
+        The typical sample of a class is the test sample of that class nearest to the mean of its training samples, in
+        Euclidean distance.
+
+        Returns
+        -------
+        ndarray of int64, shape (classes,)
+            In the order of `class_names`.
+
+        Raises
+        ------
+        ValueError
+            If a class has no training samples (`heartbeats` has only normal ones), or if samples have no mean, being
+            numbers of characters (`sentences`).
+        """
+        untrained = [name for label, name in enumerate(self.class_names) if label not in self.y_train]
+        if untrained or not np.issubdtype(self.x_train.dtype, np.floating):
+            reason = f"no training samples of {', '.join(untrained)}" if untrained else "characters, which have no mean"
+            raise ValueError(
+                f"{self.name!r} has {reason}: typical samples are those nearest to the mean of each class's training "
+                f"samples. Choose samples by y_test instead."
+            )
+        indices = []
+        for label in range(len(self.class_names)):
+            mean = self.x_train[self.y_train == label].mean(axis=0)
+            (own,) = np.nonzero(self.y_test == label)
+            distances = np.square(self.x_test[own] - mean).reshape(len(own), -1).sum(axis=1)
+            indices.append(own[np.argmin(distances)])
+        return np.array(indices)
+
 
 def load(name: str | None = None) -> Dataset:
     """Load a data set by name.
@@ -392,10 +424,10 @@ def digest(array: np.ndarray) -> str:
 
 _DIGESTS = {
     "strokes": {
-        "x_train": "f30030ce3f0ac3511323dd7ebc7f915968f4dcd23ecd81c58613bb2b18b4a3bc",
-        "factors_train": "7f8511feda08b2df41973037cd956ce8b57bfc509ff8df380022f3d5bf981cbe",
-        "x_test": "831372325682721cb7bcdad5099f0e0a834b76fca0f62a79e420c1f04f4ad26b",
-        "factors_test": "64abbff826491ba5eb78d68e953939f89f6b8e939e3185a586365eba7b49bd5f",
+        "x_train": "dc1162c76bbb0018bd758508d8af6e35170aec26de7504fb5e48b6a72bb5b366",
+        "factors_train": "722b785fc2576a82a2050691a9db866f93f14c6f71074cc43a669cdaa0a29060",
+        "x_test": "dcd6f47eec13ef1459f35994b9a15ae4a5e9f6eb302ae8d99f78aeb05eb92566",
+        "factors_test": "a97dc36de67ccd3a8857a39e894f33b1cf8152842aa1ae070bc272afb25b8f6e",
     },
     "mnist": {
         "x_train": "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757",

@@ -1,14 +1,14 @@
 """Handwritten-style digits drawn from known factors (chapter 00).
 
 Each image is a 28x28 grey-scale digit in the manner of MNIST, drawn from a handful of numbers that are kept:
-which digit, in which style, how slanted, how rotated, how thick, how wide, how tall.  What an autoencoder's
+which digit, in which style, how slanted, how rotated, how thick, how wide, how large.  What an autoencoder's
 code has learned can therefore be checked against the truth.
 
 A digit is made in three steps:
 
 1. **Glyph.**  A hand-made table holds, for every class and style, the control points of a few pen strokes.
 2. **Path.**  The hand wobbles the control points, a Catmull-Rom spline joins them, and the factors place the
-   resulting curve on the page.
+   resulting curve on the page, scaled and placed so that the margin stays blank.
 3. **Ink.**  The pen is a disc dragged along the path: a pixel is black if the path passes near enough to it.
 
 The images are the same, bit for bit, on every machine.  So whatever reaches a pixel uses only operations that
@@ -23,6 +23,7 @@ import numpy as np
 from tfae.checks import check_seed, check_size
 
 IMAGE_SIZE = 28
+MARGIN = 2  # pixels along every side of the page that stay blank
 FACTOR_NAMES = ("class", "slant", "rotation", "thickness", "aspect", "size", "style")
 
 # One line per style.  A point is "x,y" in hundredths of the digit's height, x to the right and y down.
@@ -39,19 +40,19 @@ _GLYPHS = {
         "0,0 0,50 0,100",
         "0,0 6,50 0,100",
         "12,0 6,50 0,100",
-        "0,30 16,14 28,0* 27,50 26,100",
-        "0,22 16,12 28,0* 28,50 28,97 + 0,100 30,98 58,99",
+        "12,19 20,10 28,0* 28,50 27,100",
+        "11,19 20,10 29,0* 29,50 29,98 + 4,100 29,99 54,99",
     ),
-    2: (  # wide foot, big loop, narrow, curled head and falling foot, round head and steep loop
-        "14,22 26,4 46,0 60,14 54,38 32,66 2,92* 34,88 66,88 94,92",
-        "10,28 26,4 50,2 58,24 44,56 22,90 4,94 0,76 18,64 42,80 78,98",
-        "4,18 20,0 40,4 42,26 26,60 4,92* 30,90 60,98",
-        "26,36 14,22 26,4 50,0 62,18 52,46 28,72 0,86* 36,82 64,92 92,100",
-        "8,26 22,2 48,2 56,22 44,52 26,84 8,98 0,84 10,70 28,72 48,88 68,94",
+    2: (  # wide foot, big loop, small head, curled head and falling foot, round head and steep loop
+        "10,22 24,4 44,0 60,14 54,38 32,66 2,94* 30,91 56,92 80,95",
+        "10,28 26,4 50,2 58,24 46,54 26,88 7,97 0,80 16,65 42,80 76,97",
+        "4,17 21,1 41,5 42,27 25,60 2,93* 28,91 52,93 74,98",
+        "22,34 12,20 24,4 48,0 60,18 52,44 28,70 0,90* 28,86 54,92 80,98",
+        "4,28 20,4 46,1 59,24 50,51 30,82 10,99 0,85 11,69 31,72 50,88 72,93",
     ),
     3: (  # round, flat top, loop at the waist, soft waist, narrow
-        "2,14 20,1 44,2 54,18 44,38 22,46* 48,52 62,70 54,92 28,100 2,90",
-        "0,4 34,2 64,0* 44,20 28,36* 52,44 64,64 54,88 24,100 -10,90",
+        "0,14 19,1 44,2 54,18 44,38 22,46* 48,52 62,70 54,92 26,100 -3,89",
+        "2,4 30,2 60,0* 43,20 26,38* 52,44 63,64 54,88 28,100 -4,90",
         "0,10 26,0 52,8 50,30 30,46 22,44 30,42 52,52 62,74 46,96 20,100 0,90",
         "0,16 24,0 52,6 58,26 34,46 52,56 54,78 32,98 4,92",
         "14,10 28,0 44,10 42,28 28,43* 48,55 52,76 34,98 0,96",
@@ -59,43 +60,43 @@ _GLYPHS = {
     4: (  # open box, closed triangle, rounded cup, crossed low, pen kept down
         "8,0 4,25 0,50* 30,52 65,48 + 55,2 52,50 48,100",
         "45,0 25,30 0,62* 35,63 72,62 + 45,0 46,50 46,100",
-        "4,4 0,28 8,45 30,46 52,34 + 58,0 55,50 50,100",
+        "6,4 0,28 6,47 30,51 56,44 + 60,0 57,50 52,100",
         "30,0 16,28 0,58* 35,58 78,54 + 56,26 50,60 44,100",
-        "6,0 2,25 4,46 26,52 50,46 62,6* 56,50 50,100",
+        "6,2 2,25 5,46 26,52 54,44 60,4* 57,50 52,100",
     ),
-    5: (  # hat joined, hat apart, S, flying hat, slanted hat joined
+    5: (  # hat joined, hat apart, soft corner, flying hat, slanted hat joined
         "65,2 38,3 14,4* 10,24 8,44* 30,38 54,48 60,70 46,94 20,100 0,84",
-        "18,6 12,26 6,46* 30,40 52,50 58,72 42,97 14,97 0,80 + 16,4 44,6 76,0",
-        "60,4 35,2 14,12 10,32 30,46 52,60 54,82 34,99 0,94",
-        "28,10 23,28 18,44 40,44 52,60 44,84 22,100 0,96 + 26,12 52,6 84,0",
-        "70,0 46,5 26,6* 16,26 12,40 36,46 50,62 44,86 22,100 0,92",
+        "16,4 12,26 8,46* 30,40 52,50 58,72 42,97 18,98 2,86 + 15,3 40,4 68,1",
+        "60,2 38,2 16,6 11,24 12,42 34,43 54,58 55,82 34,99 4,94",
+        "24,6 19,26 14,45* 36,40 54,56 50,82 28,99 4,95 + 23,6 46,4 74,0",
+        "66,0 44,4 24,5* 17,26 12,44* 34,42 53,58 50,84 26,100 2,93",
     ),
-    6: (  # curved back, straight back, curled top, wide loop, tall loop
-        "50,0 26,14 8,42 0,72 14,97 38,98 54,80 46,62 26,60 6,76",
-        "36,0 20,26 6,56 2,84 20,100 42,90 44,70 26,64 6,80",
-        "62,10 40,0 16,14 2,45 2,78 22,100 48,94 58,72 44,52 20,56 4,72",
-        "40,0 14,30 0,66 10,94 38,98 70,80 66,60 40,66 14,88",
+    6: (  # curved back, straight back, open spiral, wide loop, tall loop
+        "50,0 26,14 8,42 1,72 14,97 38,98 55,78 46,57 26,54 5,72",
+        "40,0 20,25 6,54 3,81 21,100 45,90 45,68 27,61 7,78",
+        "36,0 12,30 0,62 7,90 30,100 56,88 60,67 46,53 31,60 26,79",
+        "46,0 17,27 1,64 10,92 38,100 64,84 60,60 38,58 13,80",
         "28,0 10,30 0,66 8,94 30,100 50,84 48,60 28,52 8,66",
     ),
-    7: (  # plain, barred, curved, with a long serif, wavy hat
+    7: (  # plain, barred, curved, with a serif, wavy hat
         "0,4 34,4 66,0* 36,45 12,100",
-        "0,4 32,3 60,0* 42,45 24,100 + 12,50 38,48 64,46",
-        "0,14 18,2 40,0 54,12 52,40 42,72 36,100",
-        "0,36 6,6* 30,8 58,2* 50,40 44,70 42,100",
-        "0,30 12,6 34,10 60,0* 46,36 32,68 24,100",
+        "0,4 32,3 64,0* 44,45 24,100 + 20,51 38,49 60,47",
+        "0,8 20,3 44,0 57,8 51,38 41,70 34,100",
+        "0,23 4,5* 30,6 60,2* 50,40 42,70 38,100",
+        "0,18 12,5 34,8 62,0* 47,36 33,68 24,100",
     ),
     8: (  # S closed, two circles, S with crossed ends, small head, big head
         "52,10 28,0 6,12 14,34 38,52 52,74 36,98 10,94 2,74 20,54 42,34 52,12",
         "28,48 8,36 8,10 30,0 50,12 48,36 28,48 6,62 0,84 28,100 54,86 50,62 28,48",
-        "60,22 44,4 18,2 4,18 16,38 36,54 40,76 26,98 8,92 8,72 30,50 76,0",
-        "44,8 26,0 14,12 22,32 46,54 54,78 34,100 8,96 2,74 20,52 38,32 48,6",
-        "60,10 28,0 0,14 10,36 32,56 36,80 22,100 8,86 18,64 40,44 68,22 56,6",
+        "60,21 44,4 18,2 4,18 16,38 36,54 41,76 26,98 8,92 8,72 30,50 54,25 75,3",
+        "44,9 27,0 12,12 20,32 46,54 54,78 34,100 8,96 2,74 20,52 39,32 46,7",
+        "59,11 30,0 2,14 11,36 34,55 40,79 24,100 6,85 16,63 40,44 65,22 56,6",
     ),
     9: (  # straight tail, curved tail, hooked tail, open head, big head
-        "56,10 34,0 8,12 0,32 16,48 42,40 56,12* 53,50 50,100",
-        "48,8 26,0 5,13 5,32 24,42 44,29 52,8* 52,46 42,80 26,100",
-        "52,10 28,0 4,14 4,38 26,48 48,34 54,8* 56,50 50,85 28,100 4,92",
-        "68,4 42,0 10,8 2,28 16,42 40,34 54,18 48,55 38,100",
+        "55,11 34,0 8,11 0,34 16,54 42,46 56,13* 54,52 51,100",
+        "51,11 28,0 5,13 3,36 22,51 44,38 53,10* 53,48 45,80 28,100",
+        "53,11 28,0 4,13 3,38 24,52 46,40 55,10* 57,50 51,84 29,100 5,91",
+        "50,1 28,2 6,16 1,37 16,51 40,42 58,10* 55,52 46,100",
         "60,16 36,0 6,14 0,42 16,62 42,54 60,18* 64,60 64,100",
     ),
 }
@@ -103,24 +104,26 @@ _N_CLASSES = len(_GLYPHS)
 N_STYLES = len(_GLYPHS[0])
 
 # Where `sample_factors` draws the continuous factors from: (low, high, how many uniforms are averaged).
-# One uniform is flat, three are close to a bell.  MNIST's writers lean to the right, hence the slant.
+# One uniform is flat, two favour the middle.  MNIST's writers lean to the right, hence the slant.
 _RANGES = {
-    "slant": (-25.0, 40.0, 3),
-    "rotation": (-30.0, 30.0, 3),
-    "thickness": (1.1, 4.5, 2),
+    "slant": (-18.0, 38.0, 2),
+    "rotation": (-22.0, 22.0, 2),
+    "thickness": (1.1, 4.4, 2),
     "aspect": (0.75, 1.25, 1),
-    "size": (13.5, 18.0, 1),
+    "size": (14.0, 19.0, 1),
 }
 
 _N_POINTS = 128  # pen positions along a path: the longest are some 70 pixels, so about half a pixel apart
 _CHUNK = 64  # images rendered together: few enough for their arrays to stay in the processor's cache
 _SOFTNESS = 1.2  # width of the grey edge of a stroke, in pixels
+_ROOM = IMAGE_SIZE + 1 - 2 * MARGIN - _SOFTNESS  # between the margins, for a path and a pen with its grey edge
 
-# How far the hand strays from the table.  Lengths are in units of the digit's height.
-_JITTER = 0.07  # of each control point by itself
-_OVERRUN = 0.45  # of a stroke's end along its last piece, as a fraction of that piece
-_BEND = 1.0  # of the digit as a whole: the coefficients of quadratic and cubic bends
-_ROUNDNESS = (0.3, 0.75)  # from nearly straight lines between the points to bulging curves; 0.5 is usual
+# How far the hand strays from the table at most: each is flat between minus this and this, for the rare long
+# tails of a bell are what makes a digit unreadable.  Lengths are in units of the digit's height.
+_JITTER = 0.055  # of each control point by itself
+_OVERRUN = 0.34  # of a stroke's end along its last piece, as a fraction of that piece
+_BEND = 0.7  # of the digit as a whole: the coefficients of quadratic and cubic bends
+_ROUNDNESS = (0.35, 0.75)  # from nearly straight lines between the points to bulging curves; 0.5 is usual
 _N_BENDS = 4  # bends in each direction, see `_bend`
 
 _CHORDS = 32  # straight pieces that stand for one piece of a spline when its length is measured
@@ -201,8 +204,7 @@ def _build_tables() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
 
 _CONTROL, _NEIGHBOUR, _INDEX, _WEIGHTS = _build_tables()
 _K = _CONTROL.shape[2]
-_N_BELLS = 3 * _K + 2 * _N_BENDS  # overrun and jitter in x and y of each point; bends in x and y
-_N_UNIFORMS = 2 * _N_BELLS + 1  # two uniforms make a bell; one is for the roundness
+_N_UNIFORMS = 3 * _K + 2 * _N_BENDS + 1  # overrun and jitter in x and y of each point; bends in x and y; roundness
 
 
 def _bend(x: np.ndarray, y: np.ndarray, strength: np.ndarray) -> np.ndarray:
@@ -212,17 +214,17 @@ def _bend(x: np.ndarray, y: np.ndarray, strength: np.ndarray) -> np.ndarray:
 
 
 def _pen_path(factors: np.ndarray, uniforms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return x and y of the pen, each (_N_POINTS, n), relative to their mean, which is the digit's centre.
+    """Return x and y of the pen on the page, each (_N_POINTS, n), in pixels: the first pixel's middle is 0.
 
     `factors` is (n, 7) and `uniforms` (n, _N_UNIFORMS): every image spends the same random numbers whatever
     its factors, so changing a factor leaves the wobble as it was.
     """
-    digit, slant, rotation, _, aspect, size, style = factors.T.astype(np.float64)
+    digit, slant, rotation, thickness, aspect, size, style = factors.T.astype(np.float64)
     glyph = (digit * N_STYLES + style).astype(int)
 
     # The wobble, on control points: one column for each image from here on.
-    bells = uniforms.T[:_N_BELLS] + uniforms.T[_N_BELLS:-1] - 1
-    overrun, jitter_x, jitter_y, bend_x, bend_y = np.split(bells, np.cumsum([_K, _K, _K, _N_BENDS]))
+    wobble = 2 * uniforms.T[:-1] - 1
+    overrun, jitter_x, jitter_y, bend_x, bend_y = np.split(wobble, np.cumsum([_K, _K, _K, _N_BENDS]))
     neighbour = _NEIGHBOUR[:, glyph]
     x, y = (
         c + _OVERRUN * overrun * (c - np.take_along_axis(c, neighbour, axis=0)) + _JITTER * jitter
@@ -236,23 +238,30 @@ def _pen_path(factors: np.ndarray, uniforms: np.ndarray) -> tuple[np.ndarray, np
     weights = _WEIGHTS[:, glyph].transpose(0, 2, 1)
     x, y = (_spline([np.take_along_axis(c, i, axis=0) for i in index], weights, roundness) for c in (x, y))
 
-    # The page.  cumsum adds in a fixed order, which sum does not promise; and since the last digits of tan,
-    # cos and sin differ between machines, they are rounded off.
-    x, y = (c - np.cumsum(c, axis=0)[-1] / _N_POINTS for c in (x, y))
-    scale = size / (y.max(axis=0) - y.min(axis=0))
-    x, y = x * (scale * aspect), y * scale
+    # The page.  The last digits of tan, cos and sin differ between machines, so they are rounded off.
     tan, cos, sin = (
         np.round(function(np.deg2rad(angle)), 6)
         for function, angle in ((np.tan, slant), (np.cos, rotation), (np.sin, rotation))
     )
-    x = x - tan * y  # y points down: a positive slant leans the top to the right
-    return cos * x - sin * y, sin * x + cos * y  # a positive rotation turns clockwise
+    x = aspect * x - tan * y  # y points down: a positive slant leans the top to the right
+    x, y = cos * x - sin * y, sin * x + cos * y  # a positive rotation turns clockwise
+    scale = size / np.maximum(np.ptp(x, axis=0), np.ptp(y, axis=0))
+    return _place(scale * x, thickness), _place(scale * y, thickness)
+
+
+def _place(position: np.ndarray, thickness: np.ndarray) -> np.ndarray:
+    """Shift the pen's path along one axis: its mean to the page's centre, or as near as the margin lets it."""
+    # cumsum adds in a fixed order, which sum does not promise.
+    position = position - np.cumsum(position, axis=0)[-1] / _N_POINTS + IMAGE_SIZE / 2
+    reach = (thickness + _SOFTNESS) / 2  # how far from the pen there is ink
+    first, last = MARGIN - 1 + reach, IMAGE_SIZE - MARGIN - reach
+    too_far = np.minimum(position.min(axis=0) - first, 0) + np.maximum(position.max(axis=0) - last, 0)
+    return position - too_far
 
 
 def _ink(x: np.ndarray, y: np.ndarray, thickness: np.ndarray) -> np.ndarray:
     """Return the images, (n, 28, 28) uint8, of a round pen as wide as `thickness` dragged along the path."""
-    # Pixel 14 is the centre: that is where MNIST puts the centre of mass.
-    pixel = np.arange(IMAGE_SIZE, dtype=np.float32)[:, None] - np.float32(IMAGE_SIZE / 2)
+    pixel = np.arange(IMAGE_SIZE, dtype=np.float32)[:, None]
     dx2, dy2 = (np.square(c.astype(np.float32)[:, None] - pixel) for c in (x, y))
     # The squared distance from every pixel to the nearest pen position; images last, so that the innermost
     # loop runs over neighbouring numbers.
@@ -272,12 +281,14 @@ def _check_factors(factors: Sequence[Sequence[float]] | np.ndarray) -> np.ndarra
     if factors.ndim != 2 or factors.shape[1] != len(FACTOR_NAMES):
         raise ValueError(f"factors must have the shape (n, {len(FACTOR_NAMES)}), got {factors.shape}")
     digit, slant, _, *positive, style = factors.T
+    thickness, _, size = positive
     checks = [(name, np.isfinite(c), "finite") for name, c in zip(FACTOR_NAMES, factors.T, strict=True)]
     checks += [
         ("class", np.isin(digit, np.arange(_N_CLASSES)), f"an integer from 0 to {_N_CLASSES - 1}"),
         ("style", np.isin(style, np.arange(N_STYLES)), f"an integer from 0 to {N_STYLES - 1}"),
         ("slant", np.abs(slant) < 90, "between -90 and 90 degrees"),
         *((n, c > 0, "positive") for n, c in zip(("thickness", "aspect", "size"), positive, strict=True)),
+        ("size", thickness + size <= _ROOM, f"at most {_ROOM:.1f} less the thickness, to fit the page"),
     ]
     for name, good, accepted in checks:
         if not good.all():
@@ -291,8 +302,8 @@ def sample_factors(n: int, *, seed: int = 0) -> np.ndarray:
     """Draw the factors of `n` digits, each factor independently of the others.
 
     Classes are balanced (each occurs n/10 times, to within one) and shuffled.  Styles are uniform, and so are
-    aspect (0.75 to 1.25) and size (13.5 to 18).  The others favour the middle of their range: slant (-25 to
-    40), rotation (-30 to 30) and thickness (1.1 to 4.5).
+    aspect (0.75 to 1.25) and size (14 to 19).  The others favour the middle of their range: slant (-18 to
+    38), rotation (-22 to 22) and thickness (1.1 to 4.4).
 
     Parameters
     ----------
@@ -306,8 +317,9 @@ def sample_factors(n: int, *, seed: int = 0) -> np.ndarray:
     ndarray of float32, shape (n, 7)
         One column for each of `FACTOR_NAMES`: class 0 to 9; slant in degrees, positive to the right;
         rotation in degrees, positive clockwise; thickness, the pen's width in pixels; aspect, the ratio of
-        width to height relative to the glyph's own; size, the height in pixels of the pen's path before it is
-        rotated; style 0 to ``N_STYLES - 1``, the way of writing the digit (it has no meaning across classes).
+        width to height relative to the glyph's own, before it is slanted; size, the longer side in pixels of
+        the upright box around the pen's path as it stands on the page; style 0 to ``N_STYLES - 1``, the way
+        of writing the digit (it has no meaning across classes).
 
     Raises
     ------
@@ -340,14 +352,15 @@ def draw(factors: Sequence[Sequence[float]] | np.ndarray, *, seed: int = 0) -> n
     Returns
     -------
     ndarray of uint8, shape (n, 28, 28)
-        White (255) on black (0), the mean of the pen's path at pixel (14, 14) as in MNIST.
+        White (255) on black (0).  The mean of the pen's path is at pixel (14, 14), where MNIST puts the centre
+        of mass, or as near to it as leaves `MARGIN` pixels blank along every side.
 
     Raises
     ------
     ValueError
         If `factors` has another shape, or holds a number that is not finite, an unknown class or style, a
-        slant of 90 degrees or more, or a thickness, aspect or size that is not positive; or if `seed` is not
-        a whole number or out of range.
+        slant of 90 degrees or more, a thickness, aspect or size that is not positive, or a size and thickness
+        that do not fit the page together; or if `seed` is not a whole number or out of range.
     """
     factors = _check_factors(factors)
     check_seed(seed)

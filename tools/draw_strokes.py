@@ -15,9 +15,9 @@ ROOT = Path(__file__).resolve().parent.parent
 PLAIN = {"class": 5, "slant": 5, "rotation": 0, "thickness": 2.4, "aspect": 1, "size": 16, "style": 0}
 VARIED = {
     "class": np.arange(10),
-    "slant": np.linspace(-25, 40, 10),
-    "rotation": np.linspace(-30, 30, 10),
-    "thickness": np.linspace(1.1, 4.5, 10),
+    "slant": np.linspace(-18, 38, 10),
+    "rotation": np.linspace(-22, 22, 10),
+    "thickness": np.linspace(1.1, 4.4, 10),
     "aspect": np.linspace(0.7, 1.3, 10),
     "size": np.linspace(12, 19, 10),
     "style": np.arange(10) % strokes.N_STYLES,
