@@ -13,6 +13,9 @@ BIN := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 SOURCES := $(wildcard conftest.py tfae/*.py tests/*.py tools/*.py benchmarks/*.py data/* chapters/*.ipynb chapters/*.bib *.toml *.yml *.md)
 TESTED := build/tested$(if $(TFAE_DATA_DIR),-with-real-data)
 
+# A worker for each core, four at most, since each may need 2 GB. Files and chapters stay whole: their tests share much.
+PARALLEL := -n logical --maxprocesses=4 --dist loadfile
+
 define CHECKS
 @$(BIN)/ruff check .
 @$(BIN)/ruff format --check -q tfae tests tools benchmarks
@@ -32,16 +35,19 @@ test: $(TESTED)
 
 $(TESTED): .venv/installed $(SOURCES)
 	$(CHECKS)
-	@$(BIN)/python -m coverage run -m pytest
+	@$(BIN)/python -m coverage erase
+	@$(BIN)/python -m coverage run -m pytest tests $(PARALLEL)
+	@$(BIN)/python -m coverage combine -q
 	@$(BIN)/python -m coverage report
+	@$(BIN)/python -m pytest chapters $(PARALLEL)
 	@mkdir -p build && touch $@
 
 quick: .venv/installed
 	$(CHECKS)
-	@$(BIN)/python -m pytest tests -m "not slow"
+	@$(BIN)/python -m pytest tests -m "not slow" $(PARALLEL)
 
 ranges: .venv/installed
-	@$(BIN)/python tools/try_ranges.py
+	@$(BIN)/python tools/try_ranges.py -- $(PARALLEL)
 
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c "import sys; sys.exit('Python 3.11, 3.12 or 3.13 is needed (TensorFlow 2.21 has no wheel for 3.14), this is ' + sys.version.split()[0] + '. Say which one to use: make course PYTHON=python3.12') if not (3, 11) <= sys.version_info < (3, 14) else None"

@@ -118,34 +118,42 @@ class Subclassed(keras.Model):
         return self.chain(x)
 
 
-def autoencoders():
-    """Encoders and decoders of every kind, two of them with a code that is no vector."""
-    shape = (8, 8, 1)
-    functional = models.dense_autoencoder(shape, 3, (6,), seed=0)
-    pooled = keras.Sequential([layers.Conv2D(2, 3, 4, padding="same")])  # unbuilt; codes (2, 2, 2)
-    drawn = keras.Sequential([layers.Conv2DTranspose(1, 3, 4, padding="same")])
-    x = keras.Input(shape)
-    nested = keras.Model(x, functional.encoder(x))
-    return {
-        "sequential": functional,
-        "nested": models.Autoencoder(nested, functional.decoder),
-        "convolutional": models.conv_autoencoder(shape, 3, (2, 4), seed=0),
-        "code with places": models.Autoencoder(pooled, drawn),
-        "subclassed": models.Autoencoder(
-            Subclassed(layers.Flatten(), layers.Dense(3)), Subclassed(layers.Dense(64), layers.Reshape(shape))
-        ),
-        "k-sparse": models.KSparseAutoencoder(
-            models.dense_encoder(shape, 4, (6,), seed=0), models.dense_decoder(shape, 4, (6,), seed=1), k=3
-        ),
-        "denoising": models.DenoisingAutoencoder(functional.encoder, functional.decoder, level=1.0),
-    }
+IMAGE = (8, 8, 1)
+
+
+def dense(kind=models.Autoencoder, **options):
+    built = models.dense_autoencoder(IMAGE, 3, (6,), seed=0)
+    return kind(built.encoder, built.decoder, **options)
+
+
+def nested():
+    built, x = dense(), keras.Input(IMAGE)
+    return models.Autoencoder(keras.Model(x, built.encoder(x)), built.decoder)
+
+
+AUTOENCODERS = {
+    "sequential": dense,
+    "nested": nested,
+    "convolutional": lambda: models.conv_autoencoder(IMAGE, 3, (2, 4), seed=0),
+    "code with places": lambda: models.Autoencoder(  # unbuilt; codes (2, 2, 2)
+        keras.Sequential([layers.Conv2D(2, 3, 4, padding="same")]),
+        keras.Sequential([layers.Conv2DTranspose(1, 3, 4, padding="same")]),
+    ),
+    "subclassed": lambda: models.Autoencoder(
+        Subclassed(layers.Flatten(), layers.Dense(3)), Subclassed(layers.Dense(64), layers.Reshape(IMAGE))
+    ),
+    "k-sparse": lambda: models.KSparseAutoencoder(
+        models.dense_encoder(IMAGE, 4, (6,), seed=0), models.dense_decoder(IMAGE, 4, (6,), seed=1), k=3
+    ),
+    "denoising": lambda: dense(models.DenoisingAutoencoder, level=1.0),
+}
 
 
 @of_its_own_samples
 @pytest.mark.filterwarnings("ignore:1 of 2 attributions miss the tolerance")
-@pytest.mark.parametrize("kind", autoencoders())
+@pytest.mark.parametrize("kind", AUTOENCODERS)
 def test_every_form_of_autoencoder_can_be_scored_and_explained(kind):
-    autoencoder, x = autoencoders()[kind], np.random.default_rng(0).random((60, 8, 8, 1)).astype("float32")
+    autoencoder, x = AUTOENCODERS[kind](), np.random.default_rng(0).random((60, 8, 8, 1)).astype("float32")
     target = anomaly.negative_log_likelihood(autoencoder, x)
     scores = anomaly.score(target, x, batch_size=25)
     np.testing.assert_allclose(scores, anomaly.score(target, x), rtol=1e-4)

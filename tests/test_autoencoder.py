@@ -76,22 +76,16 @@ def given(name, x):
 
 @every_kind
 def test_a_step_runs_each_layer_once(name, x):
+    """And so batch normalisation moves once: two steps with momentum 1/2 are three quarters of the way."""
     model = compiled(name)
     data = given(name, x)
     model.fit(*data, batch_size=32, epochs=2, verbose=0, validation_data=data)
     counts = [layer.calls.numpy() for part in (model.encoder, model.decoder) for layer in part.layers[:1]]
     looks = 2 if name == "kl" else 0  # at the first codes of both data, before training
     assert counts == [4 + looks, 4]  # two steps of training and two of validation
-
-
-@every_kind
-def test_batch_normalisation_moves_once_a_step(name, x):
-    model = compiled(name)
-    moving = model.encoder.layers[1].moving_mean
-    model.fit(*given(name, x), batch_size=32, verbose=0)
-    seen = x.mean(axis=0) if name != "denoising" else None
-    if seen is not None:
-        np.testing.assert_allclose(moving, (1 - MOMENTUM) * seen, rtol=1e-5)
+    if name != "denoising":  # which sees other samples
+        moved = model.encoder.layers[1].moving_mean
+        np.testing.assert_allclose(moved, (1 - MOMENTUM**2) * x.mean(axis=0), rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["l1", "kl", "variational", "gaussian"])
@@ -191,7 +185,7 @@ def test_a_variational_loss_is_weighted_by_the_sample():
     x = np.random.default_rng(0).random((400, *SHAPE)).astype("float32")
     model, weights = simple("variational"), np.r_[np.ones(200), np.zeros(200)].astype("float32")
     bound = -model.elbo(x[:200], n_samples=400).mean() / 2  # a mean over all samples, as Keras weighs
-    got = np.mean([model.evaluate(x, sample_weight=weights, batch_size=400, verbose=0)[0] for _ in range(40)])
+    got = np.mean([model.evaluate(x, sample_weight=weights, batch_size=400, verbose=0)[0] for _ in range(10)])
     np.testing.assert_allclose(got, bound, rtol=0.02)
     zero = model.evaluate(x, sample_weight=np.zeros(400), verbose=0)
     assert (zero[0] if isinstance(zero, list) else zero) == 0
@@ -207,8 +201,8 @@ def test_weights_of_zero_leave_a_variational_model_as_it_was(x):
 
 def test_a_variational_model_learns_the_target_it_is_given(x):
     model = simple("variational")
-    model.compile(keras.optimizers.Adam(0.05))
-    model.fit(x, np.zeros_like(x), epochs=60, batch_size=32, verbose=0)
+    model.compile(keras.optimizers.Adam(0.2))
+    model.fit(x, np.zeros_like(x), epochs=20, batch_size=32, verbose=0)
     assert model.reconstruct(x).max() < 0.1
 
 

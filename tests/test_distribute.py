@@ -166,7 +166,7 @@ def test_a_failure_is_shown_and_nobody_is_left_behind():
         run_cluster(one_fails, "kill", grace=0.2)
     with pytest.raises(ClusterError, match="worker 0 did not end in time"):
         run_cluster(one_fails, "wait", workers=1, timeout=0.5)
-    assert time.monotonic() - start < 20
+    assert time.monotonic() - start < 40
 
 
 def test_only_functions_that_stand_alone_can_run_elsewhere():

@@ -47,7 +47,7 @@ def compare(act, build=network, exactly=True, **options):
     for base in BOTH:
         keras.utils.set_random_seed(0)
         model = build(base)
-        model.compile("adam", **{"loss": "mse", "metrics": ["mae"]} | options)
+        model.compile(keras.optimizers.SGD(0.05, momentum=0.9), **{"loss": "mse", "metrics": ["mae"]} | options)
         result = act(model)
         result = result.history if isinstance(result, keras.callbacks.History) else result
         results.append((result, model.get_weights(), [v.numpy() for v in model.optimizer.variables]))

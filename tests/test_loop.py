@@ -151,18 +151,21 @@ def test_weights_and_logs_are_those_of_one_device(answers, name):
     assert min(history["loss"][1:]) < history["loss"][0]
 
 
+@pytest.mark.slow
 def test_all_workers_hold_the_same_weights(answers):
     for name in NAMES:
         first, second = (answer["several"][name][0] for answer in answers[1:])
         assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
 
 
+@pytest.mark.slow
 def test_each_worker_can_answer_alone(answers):
     for answer in answers:
         np.testing.assert_allclose(answer["predict"], answer["reconstruct"], rtol=1e-5)
         np.testing.assert_allclose(answer["evaluate"][0], answer["several"]["dense"][1]["val_loss"][-1], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_what_replicas_cannot_share_is_refused(answers):
     for answer in answers:
         assert "batch_size is 1 and 2 replicas share each batch" in answer["small batch"]
@@ -171,12 +174,14 @@ def test_what_replicas_cannot_share_is_refused(answers):
         assert "the optimizer was made outside the strategy's scope" in answer["optimizer"]
 
 
+@pytest.mark.slow
 def test_each_replica_drops_other_units(answers):
     for answer in answers:
         assert all(contrast != 0 for contrast in answer["contrast"])
         assert answer["contrast"] == answers[0]["contrast"] and answer["seeds"] == [1, 8]
 
 
+@pytest.mark.slow
 def test_workers_that_shuffle_differently_are_refused(answers):
     one_process, *workers = (answer["other order"] for answer in answers)
     assert one_process == "nothing was refused"

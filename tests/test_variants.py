@@ -531,3 +531,31 @@ def test_data_that_a_variant_cannot_take_are_refused_before_training(images):
     odd = models.VariationalAutoencoder(*parts(outputs=7))
     with pytest.raises(ValueError, match="returns 7 numbers per sample; it must return an even number"):
         odd.encode(images)
+
+
+class Continued(models.VariationalAutoencoder):
+    """The decoder's lower half begins from what stands in the upper half of the sample."""
+
+    def decoded_for(self, z, x, training=None):
+        decoded = self.decoded(z, training=training)
+        upper = keras.ops.tile(x[:, :14], (keras.ops.shape(z)[0] // keras.ops.shape(x)[0], 1, 1, 1))
+        return keras.ops.concatenate([decoded[:, :14], 0.5 * decoded[:, 14:] + 0.5 * upper], axis=1)
+
+
+def test_a_decoder_may_see_a_part_of_the_sample(images):
+    model = Continued(*parts(outputs=16), seed=0)
+    x, z = images[:6], model.encode(images[:6])
+    expected = model.decode(z)
+    expected[:, 14:] = 0.5 * expected[:, 14:] + 0.5 * x[:, :14]
+    np.testing.assert_allclose(model.reconstruct(x), expected, atol=1e-6)
+    likelihood = losses.bernoulli_log_likelihood(x, expected)
+    np.testing.assert_allclose(model.log_conditional(x, z), likelihood, rtol=1e-5)
+
+    kernel, bias = model.encoder.layers[-1].get_weights()  # all but no noise: every code is its mean
+    kernel[:, 8:], bias[8:] = 0, -40
+    model.encoder.layers[-1].set_weights([kernel, bias])
+    divergence = losses.gaussian_kl(*model.encode_distribution(x)).numpy().sum(axis=1)
+    np.testing.assert_allclose(model.elbo(x, n_samples=11), likelihood - divergence, rtol=1e-4)
+    model.compile("adam")
+    bound = float(np.mean(likelihood - divergence))
+    assert model.evaluate(x, verbose=0, return_dict=True)["loss"] == pytest.approx(-bound, rel=1e-4)

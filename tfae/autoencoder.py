@@ -75,6 +75,14 @@ class Autoencoder(Trainer):
         """Return the tensor that the decoder makes of the tensor of codes `z`."""
         return self.decoder(z, training=training)
 
+    def decoded_for(self, z: Any, x: Any, training: bool | None = None) -> Any:
+        """Return the tensor that the decoder makes of codes `z` of the samples `x`: here of the codes alone.
+
+        A decoder that sees more than the code, a class or a part of the sample, is a subclass with this method. The
+        codes may be several of each sample: all first ones, in the order of `x`, then all second ones.
+        """
+        return self.decoded(z, training=training)
+
     def constrained(self, z: Any) -> Any:
         """Return the tensor of codes that this model could have made, in place of free codes `z`: here `z` itself."""
         return z
@@ -95,13 +103,9 @@ class Autoencoder(Trainer):
             z, self._left.for_loss = self.code_and_penalty(x, training=training)
         else:
             z, self._left.for_loss = self.code(x, training=training), None
-        reconstruction = self._decoded_of(z, x, training)
+        reconstruction = self.decoded_for(z, x, training)
         self._check_reconstruction(reconstruction, x)
         return reconstruction
-
-    def _decoded_of(self, z: Any, x: Any, training: bool | None) -> Any:
-        """Return what the decoder makes of codes of the samples `x`."""
-        return self.decoded(z, training=training)
 
     # The target is the input where no other is given.
 

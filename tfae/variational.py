@@ -115,7 +115,7 @@ class VariationalAutoencoder(Autoencoder):
 
     def log_conditional(self, x: Any, z: Any, training: bool | None = None) -> Any:
         """Return log p(x|z) in nats, shape ``(n,)``, for tensors of samples and codes."""
-        return self._log_likelihood(x, self.decoded(z, training=training))
+        return self._log_likelihood(x, self.decoded_for(z, x, training=training))
 
     def code(self, x: Any, training: bool | None = None) -> Any:
         """Return the mean of q(z|x): the code that `encode` and `reconstruct` use."""
@@ -149,7 +149,7 @@ class VariationalAutoencoder(Autoencoder):
             return super().call(x, training=training)
         mean, log_variance = self.posterior(x, training=training)
         codes = [self.sampling(mean, log_variance) for _ in range(self.importance_samples)]
-        decoded = self._decoded_of(ops.concatenate(codes), x, training)  # first codes, then second ones, in one pass
+        decoded = self.decoded_for(ops.concatenate(codes), x, training)  # first codes, then second ones, in one pass
         self._left.for_loss = at_least_float32(mean), at_least_float32(log_variance), codes, decoded
         reconstruction = decoded[: ops.shape(mean)[0]]
         self._check_reconstruction(reconstruction, keras.tree.flatten(x)[0])
@@ -310,7 +310,7 @@ class VariationalAutoencoder(Autoencoder):
         z = mean + ops.exp(0.5 * log_variance) * noise  # (draws, b, k)
         count = tf.shape(noise)[0]
         flat = tf.reshape(z, (-1, mean.shape[1]))
-        decoded = self._decoded_of(flat, batch, training=False)
+        decoded = self.decoded_for(flat, batch, training=False)
         samples = keras.tree.flatten(batch)[0]
         copies = tf.tile(samples, [count] + [1] * (len(samples.shape) - 1))
         log_likelihood = tf.reshape(self._log_likelihood(copies, decoded), (count, -1))  # (draws, b)
@@ -397,7 +397,7 @@ class ConditionalVariationalAutoencoder(VariationalAutoencoder):
         return super().posterior(x[0] if isinstance(x, tuple | list) else x, training)  # the class plays no part in it
 
     def log_conditional(self, x: Any, z: Any, training: bool | None = None) -> Any:
-        return self._log_likelihood(self._pair(x)[0], self._decoded_of(z, x, training))
+        return self._log_likelihood(self._pair(x)[0], self.decoded_for(z, x, training))
 
     def decoded(self, z: Any, training: bool | None = None) -> Any:
         raise ValueError(NO_CLASS)
@@ -406,7 +406,7 @@ class ConditionalVariationalAutoencoder(VariationalAutoencoder):
         self._pair(x)
         if training or is_evaluating():
             return super().call(x, training=training)
-        return self._decoded_of(self.code(x, training=training), x, training)
+        return self.decoded_for(self.code(x, training=training), x, training)
 
     def train_step(self, data: Any) -> dict[str, Any]:
         return super().train_step(_paired(data))
@@ -425,7 +425,7 @@ class ConditionalVariationalAutoencoder(VariationalAutoencoder):
             raise ValueError(NO_CLASS)
         return x
 
-    def _decoded_of(self, z: Any, x: Any, training: bool | None) -> Any:
+    def decoded_for(self, z: Any, x: Any, training: bool | None = None) -> Any:
         labels = ops.reshape(ops.cast(self._pair(x)[1], "int32"), (-1,))
         labels = ops.tile(labels, [ops.shape(z)[0] // ops.shape(labels)[0]])
         joined = ops.concatenate([z, ops.one_hot(labels, self.n_classes, dtype=z.dtype)], axis=-1)
@@ -437,7 +437,7 @@ class ConditionalVariationalAutoencoder(VariationalAutoencoder):
         shape = sample_shape(self.decoder)
         z = check_samples(z, (shape[0] - self.n_classes if shape and shape[0] else None,), "z")
         pairs = z.astype("float32"), self._labels(labels, len(z))
-        return in_batches(lambda pair: self._decoded_of(pair[0], pair, training=False), pairs, batch_size)
+        return in_batches(lambda pair: self.decoded_for(pair[0], pair, training=False), pairs, batch_size)
 
     def reconstruct(self, x: Any, *, batch_size: int = 1024, labels: Any = None) -> np.ndarray:
         return super().reconstruct((x, labels), batch_size=batch_size)

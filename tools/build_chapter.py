@@ -32,7 +32,9 @@ def main() -> None:
     parser.add_argument("--solutions", action="store_true", help="run the exercises' solutions after the chapter")
     arguments = parser.parse_args()
     name = arguments.text.stem
-    notebook = jupytext.read(arguments.text)
+    # Magics are left alone: in uncommenting them jupytext would make "!/bin/bash" of a script's first line.
+    percent = {"extension": ".py", "format_name": "percent", "comment_magics": False}
+    notebook = jupytext.read(arguments.text, fmt=percent)
     os.environ["PYTHONPATH"] = str(ROOT)
     client = NotebookClient(
         notebook, timeout=900, record_timing=False, resources={"metadata": {"path": str(ROOT / "chapters")}}

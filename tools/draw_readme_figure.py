@@ -1,4 +1,4 @@
-"""Draw docs/overview.png, the figure of the README, from the images and numbers of chapter 00.
+"""Draw docs/overview.png, the figure of the README, from the network and the explanation of chapter 00.
 
 python tools/draw_readme_figure.py
 """
@@ -11,26 +11,50 @@ import keras
 import matplotlib.pyplot as plt
 import numpy as np
 import tensorflow as tf
+from keras import layers
 
 PATH = Path(__file__).resolve().parent.parent / "docs" / "overview.png"
+WINDOW = 3  # pixels
 
 
 def main() -> None:
     dataset = data.load("strokes")
-    keras.utils.set_random_seed(0)
-    autoencoder = models.dense_autoencoder((28, 28, 1), code_size=2, activation="tanh", seed=0)
-    autoencoder.compile(keras.optimizers.Adam(2e-3), "mse")
-    autoencoder.fit(dataset.x_train, epochs=25, batch_size=64, verbose=0)
+    autoencoder = trained(dataset.x_train)
     z = autoencoder.encode(dataset.x_test)
-
     with plt.rc_context(plot.STYLE | {"savefig.dpi": 110}):
         figure, (left, middle, right) = plt.subplots(1, 3, figsize=(12.5, 4))
         draw_codes(left, z, dataset.y_test)
         draw_map(middle, autoencoder, z)
-        worst = int(autoencoder.reconstruction_error(dataset.x_test[:500]).argmax())
-        draw_explanation(right, autoencoder, dataset.x_test[worst : worst + 1])
+        draw_explanation(right, autoencoder, dataset.x_test[dataset.typical()][2])
         PATH.parent.mkdir(exist_ok=True)
         figure.savefig(PATH)
+
+
+def trained(x_train: np.ndarray) -> models.Autoencoder:
+    """Return the autoencoder of chapter 00, to the last weight."""
+    keras.utils.set_random_seed(0)
+    encoder = keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            layers.Flatten(),
+            layers.Dense(128, "tanh"),
+            layers.Dense(64, "tanh"),
+            layers.Dense(2),
+        ]
+    )
+    decoder = keras.Sequential(
+        [
+            keras.Input((2,)),
+            layers.Dense(64, "tanh"),
+            layers.Dense(128, "tanh"),
+            layers.Dense(784, "sigmoid"),
+            layers.Reshape((28, 28, 1)),
+        ]
+    )
+    autoencoder = models.Autoencoder(encoder, decoder)
+    autoencoder.compile(keras.optimizers.Adam(2e-3), "mse", steps_per_execution=10)
+    autoencoder.fit(x_train, epochs=25, batch_size=64, verbose=0)
+    return autoencoder
 
 
 def draw_codes(ax: plt.Axes, z: np.ndarray, y: np.ndarray) -> None:
@@ -51,23 +75,22 @@ def draw_map(ax: plt.Axes, autoencoder: models.Autoencoder, z: np.ndarray) -> No
 
 
 def draw_explanation(ax: plt.Axes, autoencoder: models.Autoencoder, x: np.ndarray) -> None:
-    image = tf.Variable(x)
+    """Draw gradient × ink of code unit 0, and say how well it predicts what erasing a window of ink does."""
+    image = tf.Variable(x[np.newaxis])
     with tf.GradientTape() as tape:
         unit = autoencoder.encoder(image)[0, 0]
-    contribution = tape.gradient(unit, image).numpy() * x
-    rng = np.random.default_rng(0)
-    inked = np.flatnonzero(x > 0.2)
-    erased, predicted = np.repeat(x.reshape(1, -1), 300, axis=0), np.empty(300)
-    for i in range(300):
-        pixels = rng.choice(inked, 20, replace=False)
-        erased[i, pixels] = 0
-        predicted[i] = -contribution.ravel()[pixels].sum()
-    happened = autoencoder.encode(erased.reshape(300, 28, 28, 1))[:, 0]
-    trust = np.corrcoef(predicted, happened)[0, 1]
+    contribution = tape.gradient(unit, image).numpy()[0] * x
+    inked = np.argwhere(x[..., 0] > 0.2)
+    windows = np.zeros((len(inked), *x.shape), "float32")
+    for window, (row, column) in zip(windows, inked - WINDOW // 2, strict=True):
+        window[row : row + WINDOW, column : column + WINDOW] = 1
+    predicted = -np.sum(windows * contribution, axis=(1, 2, 3))
+    happened = autoencoder.encode(x * (1 - windows))[:, 0] - float(unit)
+    trust = 1 - np.sum((happened - predicted) ** 2) / np.sum(happened**2)
     limit = np.abs(contribution).max()
-    shown = ax.imshow(contribution[0, ..., 0], cmap="RdBu_r", vmin=-limit, vmax=limit)
-    ax.contour(x[0, ..., 0], [0.5], colors="#444444", linewidths=0.8)
-    ax.set(title=f"which ink made this code; trust: r = {trust:.2f}", xticks=[], yticks=[])
+    shown = ax.imshow(contribution[..., 0], cmap="RdBu_r", vmin=-limit, vmax=limit)
+    ax.contour(x[..., 0], [0.5], colors="#444444", linewidths=0.8)
+    ax.set(title=f"which ink made this code; trust: R² = {trust:.2f}", xticks=[], yticks=[])
     ax.figure.colorbar(shown, ax=ax, label="gradient × ink", fraction=0.05)
 
 
