@@ -53,6 +53,7 @@ def compare(act, build=network, exactly=True, **options):
         results.append((result, model.get_weights(), [v.numpy() for v in model.optimizer.variables]))
     keras.tree.assert_same_structure(*results)
     for theirs, ours in zip(*map(keras.tree.flatten, results), strict=True):
+        assert np.isfinite(theirs).all()  # NaN would equal NaN
         np.testing.assert_allclose(ours, theirs, rtol=0 if exactly else 1e-4, atol=0 if exactly else 1e-5)
     return results[1][0]
 
