@@ -54,12 +54,17 @@ def test_two_models_are_enough_for_a_shared_variance():
 def linear():
     weights = [keras.Variable(RNG.normal(size=(3, 2)).astype("float32")), keras.Variable(np.zeros(2, "float32"))]
     x, y = RNG.normal(size=(7, 3)).astype("float32"), RNG.normal(size=(7, 2)).astype("float32")
-    return weights, x, y, lambda x, y: tf.reduce_sum((x @ weights[0] + weights[1] - y) ** 2, axis=1)
+    return (
+        weights,
+        x,
+        y,
+        lambda x, y: tf.reduce_sum((tf.matmul(x, weights[0].value) + weights[1].value - y) ** 2, axis=1),
+    )
 
 
 def test_each_gradient_is_clipped_before_the_sum():
     weights, x, y, loss = linear()
-    sums, lengths, _ = privacy.private_gradients(
+    sums, lengths, _ = privacy._noisy_gradients(
         lambda: loss(x, y), weights, clip=2.0, noise_multiplier=0.0, seed=(0, 0)
     )
     by_hand = [np.zeros((3, 2)), np.zeros(2)]
@@ -80,10 +85,10 @@ def test_the_noise_has_the_promised_size_and_is_another_in_each_weight_and_step(
     def losses():
         return tf.reduce_sum(weights[0]) * tf.ones(3) + tf.reduce_sum(weights[1])
 
-    quiet, *_ = privacy.private_gradients(losses, weights, clip=0.5, noise_multiplier=0.0, seed=(1, 0))
+    quiet, *_ = privacy._noisy_gradients(losses, weights, clip=0.5, noise_multiplier=0.0, seed=(1, 0))
     noise = []
     for step in (0, 1):
-        sums, *_ = privacy.private_gradients(losses, weights, clip=0.5, noise_multiplier=3.0, seed=(1, step))
+        sums, *_ = privacy._noisy_gradients(losses, weights, clip=0.5, noise_multiplier=3.0, seed=(1, step))
         noise += [(a - b).numpy().ravel() for a, b in zip(sums, quiet, strict=True)]
     for draw in noise:
         assert draw.std() == pytest.approx(1.5, rel=0.02) and abs(draw.mean()) < 0.03
@@ -155,3 +160,9 @@ def test_epsilon_is_that_of_the_known_cases(noise, batch, steps, expected):
 def test_what_cannot_be_judged_is_said(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_loss_that_ignores_the_weights_is_refused():
+    weights, x, _, _ = linear()
+    with pytest.raises(ValueError, match="depends on none of the weights"):
+        privacy._noisy_gradients(lambda: tf.reduce_sum(x, axis=1), weights, clip=1.0, noise_multiplier=0.0, seed=(0, 0))

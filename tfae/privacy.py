@@ -149,7 +149,7 @@ def _scores(scores: Any, name: str) -> np.ndarray:
 # --- training with a promise -----------------------------------------------------------------------------------------
 
 
-def private_gradients(
+def _noisy_gradients(
     losses: Callable[[], Any], weights: Sequence[Any], *, clip: float, noise_multiplier: float, seed: Any
 ) -> tuple[list[Any], Any, Any]:
     """Return the sum of the gradients of each sample, each clipped to a length, with Gaussian noise [1]_.
@@ -180,7 +180,14 @@ def private_gradients(
     values = [weight.value if isinstance(weight, keras.Variable) else weight for weight in weights]
     with tf.GradientTape() as tape:
         each = losses()
-    gradients = tape.jacobian(each, values, unconnected_gradients="zero")  # (n, *weight)
+    found = tape.jacobian(each, values)
+    if all(gradient is None for gradient in found):
+        raise ValueError(
+            "the loss depends on none of the weights; compute it from the variables themselves, in TensorFlow"
+        )
+    gradients = [
+        tf.zeros((tf.shape(each)[0], *v.shape)) if g is None else g for g, v in zip(found, values, strict=True)
+    ]
     squares = [tf.reduce_sum(tf.reshape(g, (tf.shape(g)[0], -1)) ** 2, axis=1) for g in gradients]
     lengths = tf.sqrt(tf.add_n(squares))
     factors = tf.minimum(1.0, clip / tf.maximum(lengths, 1e-12))
@@ -211,7 +218,7 @@ class PrivateRun:
     noise_multiplier: float
     steps: int
 
-    def epsilon(self, delta: float = 1e-5) -> float:
+    def epsilon(self, *, delta: float = 1e-5) -> float:
         """Return the epsilon that this run promises at `delta`; see the function `epsilon`."""
         return epsilon(self.noise_multiplier, self.sample_probability, self.steps, delta=delta)
 
@@ -247,7 +254,7 @@ def train_privately(
     batch_size : int
         Expected number of samples in a step.
     clip : float
-        Above 0; see `private_gradients`. A good one is near the median length of the gradients.
+        Above 0; the largest length of a sample's gradient over all weights. A good one is near the median length.
     noise_multiplier : float
         At least 0; 0 is training with clipped gradients and no promise at all.
     seed : int
@@ -288,7 +295,7 @@ def train_privately(
                 raise ValueError(f"the loss returns shape {tuple(each.shape)}; it must be one number for each sample")
             return each * taken
 
-        sums, lengths, each = private_gradients(
+        sums, lengths, each = _noisy_gradients(
             losses, weights, clip=clip, noise_multiplier=noise_multiplier, seed=(seed, number)
         )
         optimizer.apply([total / batch_size for total in sums], weights)
