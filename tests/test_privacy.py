@@ -113,15 +113,21 @@ def test_without_noise_and_clip_it_is_plain_gradient_descent():
 
 
 def test_samples_take_part_by_the_toss_of_a_coin():
-    counter = keras.Variable(tf.zeros(200))
+    counter, traced = keras.Variable(tf.zeros(200)), []
     x = np.eye(200, dtype="float32")
+
+    def loss(x):
+        traced.append(1)
+        return tf.linalg.matvec(x, counter)
+
     run = privacy.train_privately(
-        lambda x: tf.linalg.matvec(x, counter), [counter], (x,), optimizer=keras.optimizers.SGD(1.0), steps=300,
+        loss, [counter], (x,), optimizer=keras.optimizers.SGD(1.0), steps=300,
         batch_size=20, clip=1.0, noise_multiplier=0.0,
     )  # fmt: skip
     times = -counter.numpy() * 20  # each gradient is one place, of length 1
     assert times.mean() == pytest.approx(30, abs=1) and times.std() == pytest.approx(np.sqrt(300 * 0.1 * 0.9), abs=1)
     assert run.sample_probability == 0.1
+    assert len(traced) == 1  # one program, however many samples a step draws
 
 
 def test_an_autoencoder_learns_privately():

@@ -276,7 +276,8 @@ class TestChapter:
         )
         for output in (output for cell in cells for output in cell["outputs"]):
             assert output["output_type"] != "error" and output.get("name") != "stderr", output
-        assert not re.search(r"/(root|home|tmp|work|Users)/|[A-Z]:\\\\", text)
+        words = re.sub(r'"image/png": "[^"]*"', "", text)  # a picture's letters may spell anything
+        assert not re.search(r"/(root|home|tmp|work|Users)/|[A-Z]:\\\\", words)
         assert set(notebook["metadata"]) == {"kernelspec", "language_info"}
 
     def test_is_built_like_a_chapter(self, path):

@@ -126,7 +126,7 @@ def insertion(
 def _curve(
     target: Scalars, x: Any, values: Any, absent: Absent, steps: int, seed: int, batch_size: int, *, deleting: bool
 ) -> Curve:
-    x, values = _samples_and_values(target, x, values)
+    x, values = _samples_and_values(x, values)
     check_size(steps, "steps")
     n_places = values[0].size
     rank = _ranks(values, check_seed(seed))  # (n, places), 0 for the largest value
@@ -201,7 +201,7 @@ def faithfulness_correlation(
     .. [1] U. Bhatt, A. Weller and J. M. F. Moura, "Evaluating and aggregating feature-based model explanations",
        IJCAI 2020, arXiv:2005.00631.
     """
-    x, values = _samples_and_values(target, x, values)
+    x, values = _samples_and_values(x, values)
     n_places = values[0].size
     if check_size(subset_size, "subset_size") >= n_places:
         raise ValueError(f"subset_size is {subset_size} and a sample has {n_places} features; take fewer of them away")
@@ -256,7 +256,7 @@ def infidelity(target: Scalars, x: Any, values: Any, perturbations: Any, *, batc
     .. [1] C.-K. Yeh, C.-Y. Hsieh, A. S. Suggala, D. I. Inouye and P. Ravikumar, "On the (in)fidelity and sensitivity
        of explanations", NeurIPS 2019, arXiv:1901.09392.
     """
-    x, values = _samples_and_values(target, x, values)
+    x, values = _samples_and_values(x, values)
     perturbations = np.asarray(perturbations, "float32")
     if perturbations.ndim != x.ndim + 1 or perturbations.shape[1:] != x.shape or not len(perturbations):
         raise ValueError(
@@ -684,7 +684,7 @@ def _check_not_zero(values: np.ndarray) -> None:
         )
 
 
-def _samples_and_values(target: Scalars, x: Any, values: Any) -> tuple[np.ndarray, np.ndarray]:
+def _samples_and_values(x: Any, values: Any) -> tuple[np.ndarray, np.ndarray]:
     """Return samples, and values that have their shape, or one value for each of their places, ``(..., 1)``."""
     x = check_samples(x, None).astype("float32")
     values = _checked_values(values)
