@@ -224,6 +224,8 @@ def test_weights_are_shuffled_layer_by_layer_and_given_back(form, order):
     for weights in seen[1:]:  # all entries are permuted, and not the rows alone
         for now, then in zip(weights, before, strict=True):
             np.testing.assert_allclose(np.sort(now, axis=None), np.sort(then, axis=None))
+            if now.ndim > 1 and not np.array_equal(now, then):  # they leave their column, as a permuted axis would not
+                assert not np.allclose(np.sort(now, axis=0), np.sort(then, axis=0))
 
 
 def test_a_map_that_ignores_the_network_is_seen_to_ignore_it():

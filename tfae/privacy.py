@@ -238,8 +238,8 @@ def train_privately(
     """Train weights by DP-SGD: clipped gradients of single samples, noise, and batches by the toss of a coin.
 
     In each step each sample takes part with probability ``batch_size / n``, independently: shuffled batches of a fixed
-    size, which are usual, are another mechanism than the one that `epsilon` accounts for. (A draw six standard deviations
-    above the mean, once in a thousand million steps, is cut there.)
+    size, which are usual, are another mechanism than the one that `epsilon` accounts for. (A draw six standard
+    deviations above the mean, once in a thousand million steps, is cut there.)
 
     Parameters
     ----------
