@@ -5,6 +5,7 @@ within a tenth, which leaves room for another processor and none for another res
 followed by a block ```` ```text ````, which tells the reader what it prints.
 """
 
+import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import nbformat
 import pytest
 from nbval.plugin import IPyNbCell, IPyNbFile
 
+os.environ.setdefault("TFAE_EXERCISES", str(Path(__file__).parent / "build" / "exercises.json"))  # not a learner's own
 NUMBER = re.compile(r"(?<![\w.])[-+−]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?|(?<=[\w.])\d+(?:\.\d+)?")
 SOLUTION = re.compile(r"<details><summary>Solution</summary>(.*?)</details>", re.DOTALL)
 CODE = re.compile(r"```python\n(?P<code>.*?)```(?:\s*```text\n(?P<printed>.*?)```)?", re.DOTALL)
