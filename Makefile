@@ -1,6 +1,6 @@
 # make course   run every chapter and leave pages to read in build/course
 # make lab      open the chapters in JupyterLab
-# make handouts   write the editions for students and teachers, and a course for nbgrader, to build/handouts
+# make handouts  write the editions for students and teachers, and a course for nbgrader, to build/handouts
 # make quick    check the code and run the unit tests that take seconds, in under three minutes
 # make test     check the code and run every test
 # make ranges   run the unit tests on the lowest and the newest versions that pyproject.toml allows

@@ -103,7 +103,7 @@ mean = exercises.Write(
         (lambda x: np.mean(x, axis=0, keepdims=True), r"shape \(1, 4\), the question asks for \(4,\)"),
         (lambda x: np.mean(x, axis=0) * np.array([1, 1, 1, 2]), "88% of the values are"),
         (lambda x: np.full(4, np.nan), "not finite"),
-        (lambda x: x.no_such_thing, "stops with AttributeError"),
+        (lambda x: x.no_such_thing, "your answer stops with AttributeError"),
         (lambda x: ("a", "b"), "2 parts|shape"),
     ],
 )

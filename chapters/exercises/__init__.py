@@ -16,6 +16,7 @@ import json
 import os
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -72,8 +73,11 @@ class Write(Exercise):
         Each usual mistake: what to tell who makes it, and the program that makes it.
     inputs : sequence of tuples
         Arguments, chosen so that each mistake gives something else than `right`, and something else than the others.
+        A function that makes them, where each answer needs fresh ones (networks).
     done : str
         What to say of a right answer: what it was good for.
+    compared : callable
+        What of a result is compared, where the result itself is no array: a model, a split of the data.
     tolerance : float
         The largest difference that rounding may make, relative to the largest value.
     """
@@ -88,24 +92,26 @@ class Write(Exercise):
         mistakes: Mapping[str, Callable[..., Any]],
         *,
         done: str,
-        inputs: Sequence[tuple[Any, ...]] = ((),),
+        inputs: Sequence[tuple[Any, ...] | Callable[[], tuple[Any, ...]]] = ((),),
+        compared: Callable[..., Any] = lambda result: result,
         tolerance: float = 1e-4,
         stars: int = 1,
         minutes: int = 5,
     ) -> None:
         super().__init__(number, stars=stars, minutes=minutes)
-        self.right, self.mistakes, self.done, self.inputs, self.tolerance = right, mistakes, done, inputs, tolerance
+        self.right, self.mistakes, self.done = right, mistakes, done
+        self.inputs, self.compared, self.tolerance = inputs, compared, tolerance
 
     def judge(self, answer: Any) -> Verdict:
         """Compare an answer with the right one, then with what each usual mistake would give."""
         if _empty(answer):
             return Verdict(None, NOT_STARTED)
         try:
+            if callable(answer) and _empty(answer(*_fresh(self.inputs[0]))):
+                return Verdict(None, NOT_STARTED)
             given = self._results(answer)
         except Exception as error:  # the learner's own
-            return Verdict(False, f"your function stops with {type(error).__name__}: {error}")
-        if any(_empty(result) for result in given):
-            return Verdict(None, NOT_STARTED)
+            return Verdict(False, f"your answer stops with {type(error).__name__}: {error}")
         wanted = self._results(self.right)
         if _same(given, wanted, self.tolerance):
             return Verdict(True, self.done)
@@ -115,7 +121,8 @@ class Write(Exercise):
         return Verdict(False, _difference(given, wanted))
 
     def _results(self, answer: Any) -> list[Any]:
-        return [answer(*arguments) for arguments in self.inputs] if callable(answer) else [answer]
+        results = [answer(*_fresh(given)) for given in self.inputs] if callable(answer) else [answer]
+        return [self.compared(result) for result in results]
 
 
 class Bug(Write):
@@ -294,6 +301,10 @@ def _keep(number: str, passed: bool) -> None:
 
 
 # --- how two answers are compared ------------------------------------------------------------------------------------
+
+
+def _fresh(arguments: Any) -> tuple[Any, ...]:
+    return arguments() if callable(arguments) else deepcopy(arguments)  # an answer may change what it is given
 
 
 def _empty(value: Any) -> bool:
