@@ -80,7 +80,7 @@ def test_a_chapter_asks_what_its_checks_answer(chapter):
     ends = next(i for i, c in enumerate(cells) if "## What was shown" in "".join(c["source"]))
     assert sum(cells.index(c) < ends for c in tagged) >= 2, "two exercises stand inside the lesson"
     for cell in tagged:
-        assert "".join(o.get("text", "") for o in cell["outputs"]).endswith(f"{exercises.NOT_STARTED}\n")
+        assert "".join("".join(o.get("text", "")) for o in cell["outputs"]).endswith(f"{exercises.NOT_STARTED}\n")
     prose = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
     for exercise in found.values():
         title = re.search(rf"\*\*{re.escape(exercise.number)} [^*]+\*\* \((\d+) minutes?, (★+)\)", prose)

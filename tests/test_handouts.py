@@ -77,6 +77,7 @@ def test_nbgrader_gives_the_points_that_it_should(handouts, tmp_path):
         if other.name != CHAPTER:
             shutil.rmtree(other)
     own = {name: str(tmp_path / name) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR")}
+    own["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # nbgrader calls alembic by its name
     env = os.environ | own | {"PYTHONPATH": "", "TFAE_EXERCISES": str(tmp_path / "kept.json")}
 
     def nbgrader(*arguments):

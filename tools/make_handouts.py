@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = ROOT / "chapters"
 sys.path[:0] = [str(ROOT), str(CHAPTERS)]
 import exercises  # noqa: E402
-from conftest import CODE, SOLUTION  # noqa: E402
+from pages import CODE, SOLUTION  # noqa: E402
 
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 CALL = re.compile(r"^check\.(\w+)\(", re.MULTILINE)

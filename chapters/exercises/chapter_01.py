@@ -146,7 +146,7 @@ join = Write(
     "01.5",
     _joined(lambda encoder, decoder, x: decoder(encoder(x))),
     {
-        "this model returns the code: hand the code on to the decoder.": _joined(lambda encoder, decoder, x: encoder(x)),
+        "this model returns the code: hand it on to the decoder.": _joined(lambda encoder, decoder, x: encoder(x)),
         "the output has lost the shape of an image. Look at `output_shape` each time: it must be that of an input.": (
             _joined(lambda encoder, decoder, x: decoder.layers[0](encoder(x)))
         ),
