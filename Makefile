@@ -1,5 +1,6 @@
 # make course   run every chapter and leave pages to read in build/course
 # make lab      open the chapters in JupyterLab
+# make handouts  write the editions for students and teachers, and a course for nbgrader, to build/handouts
 # make quick    check the code and run the unit tests that take seconds, in under three minutes
 # make test     check the code and run every test
 # make ranges   run the unit tests on the lowest and the newest versions that pyproject.toml allows
@@ -22,7 +23,7 @@ define CHECKS
 @$(BIN)/mypy
 endef
 
-.PHONY: course lab quick test ranges clean
+.PHONY: course lab handouts quick test ranges clean
 
 course: .venv/installed
 	@$(BIN)/python tools/run_course.py
@@ -41,6 +42,9 @@ $(TESTED): .venv/installed $(SOURCES)
 	@$(BIN)/python -m coverage report
 	@$(BIN)/python -m pytest chapters $(PARALLEL)
 	@mkdir -p build && touch $@
+
+handouts: .venv/installed
+	@$(BIN)/python tools/make_handouts.py
 
 quick: .venv/installed
 	$(CHECKS)

@@ -5,19 +5,22 @@ within a tenth, which leaves room for another processor and none for another res
 followed by a block ```` ```text ````, which tells the reader what it prints.
 """
 
+import os
 import re
+import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pytest
 from nbval.plugin import IPyNbCell, IPyNbFile
 
+sys.path.insert(0, str(Path(__file__).parent / "tools"))
+from pages import solutions, text
+
+os.environ.setdefault("TFAE_EXERCISES", str(Path(__file__).parent / "build" / "exercises.json"))  # not a learner's own
 NUMBER = re.compile(r"(?<![\w.])[-+−]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?|(?<=[\w.])\d+(?:\.\d+)?")
-SOLUTION = re.compile(r"<details><summary>Solution</summary>(.*?)</details>", re.DOTALL)
-CODE = re.compile(r"```python\n(?P<code>.*?)```(?:\s*```text\n(?P<printed>.*?)```)?", re.DOTALL)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -39,14 +42,6 @@ class Chapter(IPyNbFile):
             yield Cell.from_parent(self, name=f"Solution {i}", cell_num=last + i, cell=cell, options=options)
 
 
-def solutions(notebook: Any) -> Iterator[Any]:
-    """Yield the code of the folded solutions as cells, with what they print where the page says it."""
-    prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
-    for found in CODE.finditer("\n".join(SOLUTION.findall(prose))):
-        printed = [nbformat.v4.new_output("stream", text=found["printed"])] if found["printed"] else []
-        yield nbformat.v4.new_code_cell(found["code"], execution_count=1, outputs=printed)
-
-
 class Cell(IPyNbCell):
     def compare_outputs(self, test: Any, ref: Any, skip_compare: Any = None) -> bool:
         said, committed = text(test), text(ref)
@@ -54,10 +49,6 @@ class Cell(IPyNbCell):
             return True
         self.comparison_traceback = [f"committed:\n{committed}\nnow:\n{said}"]
         return False
-
-
-def text(outputs: Any) -> str:
-    return "".join(o.get("text", "") or o.get("data", {}).get("text/plain", "") for o in outputs)
 
 
 def agree(said: str, committed: str) -> bool:

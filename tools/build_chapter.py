@@ -22,7 +22,7 @@ from nbclient import NotebookClient
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-from conftest import SOLUTION, solutions, text  # noqa: E402
+from pages import SOLUTION, solutions, text  # noqa: E402
 from tfae.files import written_whole  # noqa: E402
 
 
@@ -36,6 +36,7 @@ def main() -> None:
     percent = {"extension": ".py", "format_name": "percent", "comment_magics": False}
     notebook = jupytext.read(arguments.text, fmt=percent)
     os.environ["PYTHONPATH"] = str(ROOT)
+    os.environ["TFAE_EXERCISES"] = str(ROOT / "build" / "exercises.json")  # not the learner's own
     client = NotebookClient(
         notebook, timeout=900, record_timing=False, resources={"metadata": {"path": str(ROOT / "chapters")}}
     )

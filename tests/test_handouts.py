@@ -1,0 +1,115 @@
+"""The editions that a teacher hands out, and a course graded by nbgrader: right, wrong and empty submissions."""
+
+import csv
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "chapters")]
+import exercises  # noqa: E402
+import make_handouts  # noqa: E402
+
+CHAPTER = "02_mathematics"
+PATHS = sorted((ROOT / "chapters").glob("[0-9][0-9]_*.ipynb"))
+
+
+@pytest.fixture(scope="module")
+def handouts(tmp_path_factory):
+    out = tmp_path_factory.mktemp("made") / "handouts"
+    make_handouts.make(out, PATHS)
+    return out
+
+
+def test_a_student_gets_the_hints_and_no_solution(handouts):
+    for path in PATHS:
+        page = nbformat.read(handouts / "student" / path.name, as_version=4)
+        text = "\n".join(cell.source for cell in page.cells)
+        assert "Solution" not in text and text.count("<details>") == text.count("</details>")
+        for one in make_handouts.exercises_of(nbformat.read(path, as_version=4), path.stem):
+            assert make_handouts.split(one.solution)[0] not in text
+            assert "<summary>Hint 1</summary>" in text and "<summary>Hint 2</summary>" in text
+
+
+def test_the_solutions_stand_in_their_cells(handouts):
+    page = nbformat.read(handouts / "solutions" / f"{CHAPTER}.ipynb", as_version=4)
+    found = list(
+        make_handouts.exercises_of(nbformat.read(ROOT / "chapters" / f"{CHAPTER}.ipynb", as_version=4), CHAPTER)
+    )
+    filled = [cell for cell in page.cells if cell.cell_type == "code" and make_handouts.is_exercise(cell)]
+    for one, cell in zip(found, filled, strict=True):
+        assert make_handouts.split(one.solution)[0] in cell.source
+        assert cell.outputs[0].text == one.printed and one.printed.startswith(one.exercise.number)
+    assert "<details>" not in "".join(cell.source for cell in page.cells)
+
+
+def test_making_them_again_changes_no_byte(handouts, tmp_path):
+    make_handouts.make(tmp_path / "handouts", PATHS[2:3])
+    for path in (tmp_path / "handouts").rglob(f"{CHAPTER}.ipynb"):
+        assert path.read_bytes() == (handouts / path.relative_to(tmp_path / "handouts")).read_bytes()
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_every_solution_passes_its_check_without_the_lesson(path):
+    """As in an assignment: with the imports and the checks alone. The chapter's own test runs it in the lesson."""
+    for one in make_handouts.exercises_of(nbformat.read(path, as_version=4), path.stem):
+        names = {}
+        exec(
+            "import numpy as np\nimport keras\nimport tensorflow as tf\n" + make_handouts.split(one.solution)[0], names
+        )
+        call = make_handouts.split(one.solution)[1]
+        names["check"] = type("Check", (), {one.name: staticmethod(one.exercise.judge)})
+        assert eval(call, names).passed, one.exercise.number
+        assert call == make_handouts.split(one.stub)[1], "the same line in the cell and in the solution"
+
+
+@pytest.mark.slow
+def test_nbgrader_gives_the_points_that_it_should(handouts, tmp_path):
+    pytest.importorskip("nbgrader", reason="nbgrader, which grades assignments, is not installed")
+    course = tmp_path / "course"
+    shutil.copytree(handouts / "nbgrader", course)
+    for other in (course / "source").iterdir():
+        if other.name != CHAPTER:
+            shutil.rmtree(other)
+    own = {name: str(tmp_path / name) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR")}
+    own["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # nbgrader calls alembic by its name
+    env = os.environ | own | {"PYTHONPATH": "", "TFAE_EXERCISES": str(tmp_path / "kept.json")}
+
+    def nbgrader(*arguments):
+        run = subprocess.run([sys.executable, "-m", "nbgrader", *arguments], cwd=course, env=env, text=True,
+                             capture_output=True)  # fmt: skip
+        assert run.returncode == 0, run.stdout + run.stderr
+        return run.stdout + run.stderr
+
+    nbgrader("generate_assignment", CHAPTER, "--create", "--force")
+    release, source = course / "release" / CHAPTER, course / "source" / CHAPTER
+    assert "np.mean((x - x_hat) ** 2, axis=1)" not in (release / f"{CHAPTER}.ipynb").read_text(encoding="utf-8")
+    assert "HIDDEN" not in (release / f"{CHAPTER}.ipynb").read_text(encoding="utf-8")
+    for student, given in {"right": source, "empty": release, "wrong": source}.items():
+        shutil.copytree(given, course / "submitted" / student / CHAPTER)
+    wrong = course / "submitted" / "wrong" / CHAPTER / f"{CHAPTER}.ipynb"
+    text = wrong.read_text(encoding="utf-8")
+    assert "np.mean((x - x_hat) ** 2, axis=1)" in text
+    wrong.write_text(
+        text.replace("np.mean((x - x_hat) ** 2, axis=1)", "np.sum((x - x_hat) ** 2, axis=1)"), encoding="utf-8"
+    )
+    assert "Success" in nbgrader("validate", str(course / "submitted" / "right" / CHAPTER / f"{CHAPTER}.ipynb"))
+    nbgrader("autograde", CHAPTER, "--create", "--force")
+    nbgrader("generate_feedback", CHAPTER, "--force")
+    nbgrader("export", "--to", str(tmp_path / "grades.csv"))
+    with (tmp_path / "grades.csv").open(newline="") as file:
+        scores = {row["student_id"]: float(row["raw_score"]) for row in csv.DictReader(file)}
+    found = exercises.all_exercises()["chapter_02"]
+    points = {name: 2 * e.stars for name, e in found.items() if not isinstance(e, exercises.Reading)}
+    assert scores == {
+        "right": sum(points.values()),
+        "empty": 0,
+        "wrong": sum(points.values()) - points["errors_per_sample"],
+    }
+    feedback = (course / "feedback" / "wrong" / CHAPTER / f"{CHAPTER}.html").read_text(encoding="utf-8")
+    assert "that is the sum over the pixels" in feedback
