@@ -1,6 +1,8 @@
 # make course   run every chapter and leave pages to read in build/course
 # make lab      open the chapters in JupyterLab
 # make handouts  write the editions for students and teachers, and a course for nbgrader, to build/handouts
+# make slides   make a deck of slides for each chapter in build/slides
+# make offline  pack wheels, data and pages for a room without a network in build/offline
 # make quick    check the code and run the unit tests that take seconds, in under three minutes
 # make test     check the code and run every test
 # make ranges   run the unit tests on the lowest and the newest versions that pyproject.toml allows
@@ -23,7 +25,7 @@ define CHECKS
 @$(BIN)/mypy
 endef
 
-.PHONY: course lab handouts quick test ranges clean
+.PHONY: course lab handouts slides offline quick test ranges clean
 
 course: .venv/installed
 	@$(BIN)/python tools/run_course.py
@@ -45,6 +47,12 @@ $(TESTED): .venv/installed $(SOURCES)
 
 handouts: .venv/installed
 	@$(BIN)/python tools/make_handouts.py
+
+slides: .venv/installed
+	@$(BIN)/python tools/make_slides.py
+
+offline: .venv/installed
+	@$(BIN)/python tools/make_offline.py
 
 quick: .venv/installed
 	$(CHECKS)

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -46,6 +47,28 @@ def test_the_solutions_stand_in_their_cells(handouts):
         assert make_handouts.split(one.solution)[0] in cell.source
         assert cell.outputs[0].text == one.printed and one.printed.startswith(one.exercise.number)
     assert "<details>" not in "".join(cell.source for cell in page.cells)
+
+
+def test_the_teacher_reads_what_the_checks_can_tell(handouts):
+    text = (handouts / "diagnoses.md").read_text(encoding="utf-8")
+    for found in exercises.all_exercises().values():
+        for exercise in found.values():
+            assert re.search(rf"^## {re.escape(exercise.number)} ", text, re.MULTILINE)
+            for message in set(getattr(exercise, "mistakes", ())) - {exercises.NOT_STARTED}:
+                assert f"- {message}\n" in text
+
+
+def test_the_teacher_s_page_names_exercises_that_exist():
+    known = {e.number for found in exercises.all_exercises().values() for e in found.values()}
+    prose = (ROOT / "docs" / "teaching.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"\b\d\d\.\d\b", prose))
+    assert len(named) >= 10 and named <= known
+
+
+def test_the_exam_has_twenty_questions_with_keys():
+    text = (ROOT / "docs" / "exam.md").read_text(encoding="utf-8")
+    assert re.findall(r"^(\d+)\. \*\*", text, re.MULTILINE) == [str(i) for i in range(1, 21)]
+    assert text.count("*Key.*") == 20
 
 
 def test_making_them_again_changes_no_byte(handouts, tmp_path):

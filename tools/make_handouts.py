@@ -8,6 +8,7 @@ leaves in build/handouts
     student/     the chapters without solutions, the hints folded
     solutions/   the chapters with each exercise filled in, and what its check says
     nbgrader/    a course directory: an assignment a chapter, with points, locked tests, hidden tests and rubrics
+    diagnoses.md for the teacher: what each check recognises, in the words it says
 
 A cell with the tag `exercise` is part of an exercise: a question, a cell to fill, and its folded hints and solution.
 """
@@ -79,6 +80,7 @@ def make(out: Path, chapters: list[Path]) -> None:
             copy_checks(folder)
     for edition in ("student", "solutions"):
         copy_checks(part / edition)
+    (part / "diagnoses.md").write_text(diagnoses(chapters), encoding="utf-8")
     (part / "nbgrader" / "nbgrader_config.py").write_text(CONFIG, encoding="utf-8")
     shutil.rmtree(out, ignore_errors=True)
     part.replace(out)
@@ -166,6 +168,27 @@ def assignment(chapter: str, found: list[Found]) -> NotebookNode:
     for i, cell in enumerate(cells):
         cell["id"] = f"cell-{i:02}"
     return new_notebook(cells=cells, metadata={"kernelspec": KERNEL, "language_info": {"name": "python"}})
+
+
+def diagnoses(chapters: list[Path]) -> str:
+    """Return what students get wrong, chapter by chapter, as the checks can tell."""
+    lines = ["# What students get wrong, and how the checks say it", ""]
+    for path in chapters:
+        for one in exercises_of(nbformat.read(path, as_version=4), path.stem):
+            title = re.search(r"\*\*(.+?)\*\*", one.question)[1]
+            lines += [
+                f"## {title}",
+                "",
+                f"{one.exercise.kind}, {one.exercise.minutes} minutes, {'★' * one.exercise.stars}",
+            ]
+            if isinstance(one.exercise, exercises.Prediction):
+                said = [reading for _, reading in one.exercise.readings]
+            elif isinstance(one.exercise, exercises.Reading):
+                said = one.exercise.rubric
+            else:
+                said = [message for message in one.exercise.mistakes if message != exercises.NOT_STARTED]
+            lines += ["", *(f"- {message}" for message in said), ""]
+    return "\n".join(lines)
 
 
 def split(code: str) -> tuple[str, str]:
