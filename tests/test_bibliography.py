@@ -41,8 +41,8 @@ def reading():
 
 def cited(item, entries):
     """Return the keys of the works that an item names, by title and first author or by number."""
-    titles, words = [plain(title) for title in re.findall(r"\*(.+?)\*", item) + re.findall(r'"(.+?)"', item)], plain(item)
-    numbers, keys = ARXIV.findall(item), set()
+    titles = [plain(title) for title in re.findall(r"\*(.+?)\*", item) + re.findall(r'"(.+?)"', item)]
+    words, numbers, keys = plain(item), ARXIV.findall(item), set()
     for key, entry in entries.items():
         title, author = plain(entry.fields["title"]), plain(" ".join(entry.persons["author"][0].last_names))
         by_title = any(f"{title} ".startswith(f"{wanted} ") for wanted in titles if wanted)
