@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,8 @@ import pytest
 
 from tfae import data
 
-CHAPTERS = Path(__file__).resolve().parent.parent / "chapters"
+ROOT = Path(__file__).resolve().parent.parent
+CHAPTERS = ROOT / "chapters"
 
 
 def test_the_program_in_pytorch_prints_what_its_page_says():
@@ -26,6 +29,37 @@ def test_the_program_in_pytorch_prints_what_its_page_says():
     [carried] = [re.findall(r'"""(.*?)"""', source, re.DOTALL) for source in sources if "by_torch = " in source]
     assert carried[0].split() == printed.split()
     np.testing.assert_array_equal(names["x"], data.load("strokes").x_train[:640].reshape(640, 784))
+
+
+# As the page does: how many devices there are has to be settled first. Each recipe has no names but its own.
+RUN_EACH_ALONE = """
+import contextlib, io, json, sys
+from tfae import distribute
+distribute.strategy(2)
+printed = []
+for recipe in json.load(sys.stdin):
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        exec(recipe, {"__name__": "recipe"})
+    printed.append(output.getvalue())
+print(json.dumps(printed))
+"""
+
+
+@pytest.mark.slow
+def test_each_recipe_stands_alone_and_prints_what_its_page_says(pytestconfig):
+    compare = pytestconfig.pluginmanager.get_plugin(str(ROOT / "conftest.py"))
+    cells = json.loads((CHAPTERS / "A6_recipes.ipynb").read_text(encoding="utf-8"))["cells"]
+    recipes = [cell for cell in cells if "recipe" in cell["metadata"].get("tags", ())]
+    assert len(recipes) == 9
+    assert all(10 <= len(recipe["source"]) <= 30 for recipe in recipes)
+    programs = json.dumps(["".join(recipe["source"]) for recipe in recipes])
+    run = subprocess.run(
+        [sys.executable, "-c", RUN_EACH_ALONE], input=programs, capture_output=True, text=True, cwd=ROOT
+    )
+    assert run.returncode == 0, run.stderr
+    for recipe, said in zip(recipes, json.loads(run.stdout.splitlines()[-1]), strict=True):
+        committed = "".join("".join(output["text"]) for output in recipe["outputs"])
+        assert compare.agree(said, committed), f"said:\n{said}\ncommitted:\n{committed}"
 
 
 def rows_of(name):
