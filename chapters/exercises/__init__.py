@@ -328,7 +328,7 @@ def _same(given: list[Any], wanted: list[Any], tolerance: float) -> bool:
 def _near(one: np.ndarray, other: np.ndarray, tolerance: float) -> bool:
     if one.dtype.kind in "fiub" and other.dtype.kind in "fiub":
         one, other = one.astype("float64"), other.astype("float64")
-        scale = float(np.nanmax(np.abs(other), initial=0.0))
+        scale = float(np.max(np.abs(other[np.isfinite(other)]), initial=0.0))
         return bool(np.allclose(one, other, rtol=0, atol=tolerance * (scale or 1.0), equal_nan=True))
     return bool(np.array_equal(one, other))
 
