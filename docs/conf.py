@@ -33,7 +33,7 @@ extensions = [
 
 nb_execution_mode = "off"  # tools/run_course.py has run them
 nb_mime_priority_overrides = [("html", "application/vnd.jupyter.widget-view+json", None)]  # a widget's picture instead
-myst_enable_extensions = ["dollarmath", "colon_fence"]
+myst_enable_extensions = ["dollarmath", "colon_fence", "substitution"]
 myst_heading_anchors = 4
 myst_heading_slug_func = "reference.anchor"
 suppress_warnings = ["myst.header", "toc.empty_glob"]
@@ -89,4 +89,4 @@ if REPOSITORY:
             "notebook_interface": "jupyterlab",
         },
     }
-myst_substitutions = {"repository": REPOSITORY}
+myst_substitutions = {"install": f"`%pip install git+{REPOSITORY}`"}

@@ -13,7 +13,6 @@ LOGGER = logging.getLogger(__name__)
 
 # A function before its argument: TeX leaves a thin space unless a bracket follows.
 FUNCTION = re.compile(r"(?<!<msub>)(?<!<msup>)(?<!<munder>)<mi>(log|ln|exp|sin|cos|tanh|det)</mi>(?=<m[^o])")
-WORD_JOINER = "\u2060"  # keeps the comma after a formula on its line
 
 
 def mathml(node: nodes.Element, display: str) -> str:
@@ -24,9 +23,21 @@ def mathml(node: nodes.Element, display: str) -> str:
     return written
 
 
+def keep_together(app: Sphinx, doctree: nodes.document) -> None:
+    """Give a formula the comma or bracket behind it, which a browser would put on the next line."""
+    for node in list(doctree.findall(nodes.math)):
+        text = node.next_node(descend=False, siblings=True)
+        after = re.match(r"[,.;:!?)\]’”]*", text.astext()).group() if isinstance(text, nodes.Text) else ""
+        if after:
+            node["after"] = after
+            text.parent.replace(text, nodes.Text(text.astext()[len(after) :]))
+
+
 def inline(translator: HTML5Translator, node: nodes.Element) -> None:
     """Write a formula within a line."""
-    translator.body.append(mathml(node, "inline") + WORD_JOINER)
+    written = mathml(node, "inline")
+    after = node.get("after")
+    translator.body.append(f'<span class="together">{written}{after}</span>' if after else written)
     raise nodes.SkipNode
 
 
@@ -44,5 +55,6 @@ def block(translator: HTML5Translator, node: nodes.Element) -> None:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Offer the renderer; conf.py chooses it."""
+    app.connect("doctree-read", keep_together)
     app.add_html_math_renderer("mathml", (inline, None), (block, None))
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -41,13 +41,15 @@ def write_pages(app: Sphinx) -> None:
     for name, line in modules().items():
         numbers = [number for number, module in taught() if module == name and number in chapters]
         links = ", ".join(f"[{number}](../{chapters[number]}.ipynb)" for number in numbers)
-        said = f"Taught in chapter {links}.\n\n" if numbers else ""
+        said = f"Taught in chapter{'s' * (len(numbers) > 1)} {links}.\n\n" if numbers else ""
         page = f"# tfae.{name}\n\n{said}```{{eval-rst}}\n.. automodule:: tfae.{name}\n```\n"
         write(Path(app.srcdir) / "api" / f"{name}.md", page)
         rows.append(f"| [`{name}`]({name}.md) | {re.sub(r' [(]chapter[^)]*[)]', '', line)} | {links} |")
     table = "\n".join(["| module | what it is | chapter |", "| --- | --- | --- |", *rows])
     toctree = "\n".join(["```{toctree}", ":hidden:", "", *modules(), "```"])
-    intro = "Every public name of the package, from its docstrings. `tfae` is made to be copied: each topic is one module."
+    intro = (
+        "Every public name of the package, from its docstrings. `tfae` is made to be copied: each topic is one module."
+    )
     write(Path(app.srcdir) / "api" / "index.md", f"# The reference\n\n{intro}\n\n{table}\n\n{toctree}\n")
 
 
@@ -79,7 +81,7 @@ def prepare(app: Sphinx, what: str, name: str, obj: object, options: object, lin
 
 
 def find(env: BuildEnvironment, text: str) -> tuple[str, ObjectEntry] | None:
-    """Return what `module.name`, `tfae.module.name`, `name(...)` or a class's bare name speaks of, if it is one thing."""
+    """Return what `module.name`, `tfae.module.name` or the bare name of a class speaks of, if it is one thing."""
     objects = env.domaindata["py"]["objects"]
     name = text.split("(")[0].removeprefix("tfae.")
     if f"tfae.{name}" in objects and ("." in name or text.startswith("tfae.")):

@@ -68,7 +68,7 @@ def main() -> int:
     unknown = [name for name in wanted if not any(path.stem.startswith(name) for path in every)]
     if unknown:
         parser.error(f"no chapter {', '.join(unknown)}; there are {', '.join(path.stem for path in every)}")
-    missing = [package for package in SITE_NEEDS if find_spec(package) is None]
+    missing = [package for package in SITE_NEEDS if not installed(package)]
     if missing:
         command = 'python -m pip install -c constraints.txt -e ".[course]"'
         parser.exit(1, f"the site needs {', '.join(missing)}, which this Python does not have. Install: {command}\n")
@@ -251,6 +251,13 @@ SITE_NEEDS = ("sphinx", "myst_nb", "sphinx_book_theme", "sphinx_design", "sphinx
               "numpydoc", "latex2mathml")  # fmt: skip
 
 
+def installed(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except (ImportError, ValueError):  # what it lies in is missing
+        return False
+
+
 def make_site(chapters: list[Path], runs: dict[Path, Result], out: Path) -> bool:
     """Gather the pages, let Sphinx make a site of them, and put it in the place of the old one when it is whole.
 
@@ -271,7 +278,7 @@ def make_site(chapters: list[Path], runs: dict[Path, Result], out: Path) -> bool
     made_of += os.environ.get("TFAE_REPOSITORY", "")
     stamp, index = out / ".made-of", out / "index.html"
     if not (index.exists() and stamp.exists() and stamp.read_text(encoding="utf-8") == made_of):
-        print("making the pages: a minute or so", file=sys.stderr, flush=True)
+        print("making the pages (a minute or so)", flush=True)
         shutil.rmtree(pages, ignore_errors=True)
         command = [sys.executable, "-m", "sphinx", "-q", "-b", "html", "-c", ROOT / "docs", "-d", doctrees]
         if subprocess.run([*command, sources, pages]).returncode:
@@ -297,9 +304,9 @@ def results_page(chapters: list[Path], runs: dict[Path, Result]) -> str:
         else:
             minutes, memory, said = "–", "–", key_result(nbformat.read(path, as_version=4))
         said = said if said == "**failed**" else re.sub(r"([\\`*_\[\]<>$|])", r"\\\1", said)
-        rows.append(f"| [{path.stem[:2]}]({path.name}) | {minutes} | {memory} | {said} |")
+        rows.append(f"| [{path.stem.replace('_', ' ')}]({path.name}) | {minutes} | {memory} | {said} |")
     here = f"Run on this machine, on the data set *{DATASET}*: {len(runs)} of {len(chapters)} chapters and appendices."
-    committed = "The others are shown as they were committed; `make course` runs them and fills in what is missing here."
+    committed = "The others are shown as they were committed; `make course` runs them and fills in what is missing."
     return "\n".join([
         "# What each chapter takes", "", here + (" " + committed if len(runs) < len(chapters) else ""), "",
         "| chapter | minutes | peak MB | key result |", "| --- | --: | --: | --- |", *rows, "",
