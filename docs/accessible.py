@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from bs4 import BeautifulSoup
 from docutils import nodes
 from sphinx.application import Sphinx
 
@@ -20,14 +21,23 @@ def ancestors(node: nodes.Node) -> Any:
         yield node
 
 
-def mend_roles(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
-    """Make the entries of a bibliography items of the list that docutils puts them in."""
+def mend_page(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
+    """Make the entries of a bibliography items of the list they lie in, and name what unfolds the sidebar."""
     if "body" in context:
         context["body"] = context["body"].replace('role="doc-biblioentry"', 'role="listitem"')
+    of_the_theme = context["generate_toctree_html"]
+
+    def sidebar(*arguments: Any, **settings: Any) -> BeautifulSoup:
+        written = of_the_theme(*arguments, **settings)
+        for summary in written.find_all("summary"):
+            summary["aria-label"] = "show its pages"
+        return written
+
+    context["generate_toctree_html"] = sidebar
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Listen."""
     app.connect("doctree-read", name_figures)
-    app.connect("html-page-context", mend_roles)
+    app.connect("html-page-context", mend_page, priority=900)  # after the theme
     return {"parallel_read_safe": True, "parallel_write_safe": True}

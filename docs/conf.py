@@ -51,6 +51,8 @@ python_use_unqualified_type_names = True
 add_module_names = False
 toc_object_entries_show_parents = "hide"
 
+smartquotes = False  # what a cell printed stays as it was printed
+
 bibtex_bibfiles = ["../chapters/references.bib"]
 bibtex_default_style = "plain"
 

@@ -86,8 +86,9 @@ def find(env: BuildEnvironment, text: str) -> tuple[str, ObjectEntry] | None:
     name = text.split("(")[0].removeprefix("tfae.")
     if f"tfae.{name}" in objects and ("." in name or text.startswith("tfae.")):
         return f"tfae.{name}", objects[f"tfae.{name}"]
-    if re.fullmatch(r"[A-Z][a-z]\w+", name):
-        named = [(full, entry) for full, entry in objects.items() if full.endswith(f".{name}")]
+    module, _, last = name.rpartition(".")  # tfae.models has names of other modules' classes
+    if re.fullmatch(r"[A-Z][a-z]\w+", last) and (not module or f"tfae.{module}" in objects):
+        named = [(full, entry) for full, entry in objects.items() if full.endswith(f".{last}")]
         return named[0] if len(named) == 1 else None
     return None
 

