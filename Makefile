@@ -11,7 +11,7 @@
 PYTHON ?= python3
 BIN := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
-SOURCES := $(wildcard conftest.py tfae/*.py tests/*.py tools/*.py benchmarks/*.py docs/* docs/_static/* data/* chapters/*.ipynb chapters/*.bib *.toml *.yml *.md)
+SOURCES := $(wildcard conftest.py tfae/*.py tests/*.py tools/*.py benchmarks/*.py docs/*.* docs/_static/* .github/workflows/* data/* chapters/*.ipynb chapters/*.bib *.toml *.yml *.md)
 TESTED := build/tested$(if $(TFAE_DATA_DIR),-with-real-data)
 
 # A worker for each core, four at most, since each may need 2 GB. Files and chapters stay whole: their tests share much.

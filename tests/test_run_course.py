@@ -68,7 +68,7 @@ def test_an_interrupted_run_says_what_is_done_and_goes_on_from_there(course):
     of_the_first_run = (runs / "00_start_here.json").stat().st_mtime_ns
     (course / "chapters" / "go_on").touch()
     second = start(course, TFAE_REPOSITORY="https://github.com/someone/course")
-    said, progress = second.communicate(timeout=120)
+    said, progress = second.communicate(timeout=300)
     assert second.returncode == 0, progress
     assert (runs / "00_start_here.json").stat().st_mtime_ns == of_the_first_run
     assert json.loads((runs / "01_long.json").read_text())["key_result"] == "it went on"
@@ -98,7 +98,7 @@ def test_a_chapter_that_fails_is_shown_up_to_its_error(course):
     ]
     nbformat.write(notebook, path)
     run = start(course, "01")
-    _, progress = run.communicate(timeout=120)
+    _, progress = run.communicate(timeout=300)
     assert run.returncode == 1 and "01_long failed" in progress and "Traceback" in progress
     page = (course / "build" / "course" / "01_long.html").read_text()
     assert "so far 2" in page and "ZeroDivisionError" in page and "of an older run" not in page

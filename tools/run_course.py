@@ -263,33 +263,35 @@ def make_site(chapters: list[Path], runs: dict[Path, Result], out: Path) -> bool
 
     A chapter is shown as it was executed here, or as it was committed where it was not.
     """
-    parts = out.with_name(f"{out.name}-parts")
-    sources, pages, doctrees = parts / "sources", parts / "pages", parts / "doctrees"
-    shutil.rmtree(sources, ignore_errors=True)
-    sources.mkdir(parents=True)
+    results = results_page(chapters, runs)
     gathered = [RUNS / path.name if path in runs else path for path in chapters]
-    gathered += [*(ROOT / "docs").glob("*.md"), *(ROOT / "docs").glob("*.png"), ROOT / "chapters" / "references.bib"]
-    for path in gathered:
-        shutil.copy2(path, sources)  # with its time, so that Sphinx reads again only what has changed
-    (sources / "results.md").write_text(results_page(chapters, runs), encoding="utf-8")
+    gathered += [*sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs").glob("*.png"))]
+    gathered += [ROOT / "chapters" / "references.bib"]
+    used = [*gathered, *sorted((ROOT / "docs").glob("*.py")), *sorted((ROOT / "docs" / "_static").iterdir())]
+    used += [*sorted((ROOT / "tfae").glob("*.py")), ROOT / "pyproject.toml", ROOT / "constraints.txt"]
+    made_of = "\n".join(
+        [fingerprint(*used), *(path.name for path in used), os.environ.get("TFAE_REPOSITORY", ""), results]
+    )
 
-    code = [path for folder in ("docs", "tfae") for path in sorted((ROOT / folder).rglob("*")) if path.is_file()]
-    made_of = fingerprint(*sorted(sources.iterdir()), *(path for path in code if path.suffix != ".pyc"))
-    made_of += os.environ.get("TFAE_REPOSITORY", "")
     stamp, index = out / ".made-of", out / "index.html"
     if not (index.exists() and stamp.exists() and stamp.read_text(encoding="utf-8") == made_of):
         print("making the pages (a minute or so)", flush=True)
-        shutil.rmtree(pages, ignore_errors=True)
-        command = [sys.executable, "-m", "sphinx", "-q", "-b", "html", "-c", ROOT / "docs", "-d", doctrees]
-        if subprocess.run([*command, sources, pages]).returncode:
+        parts = out.with_name(f".{out.name}-parts")
+        shutil.rmtree(parts, ignore_errors=True)
+        sources, pages = parts / "sources", parts / "pages"
+        sources.mkdir(parents=True)
+        for path in gathered:
+            shutil.copy(path, sources)
+        (sources / "results.md").write_text(results, encoding="utf-8")
+        sphinx = [sys.executable, "-m", "sphinx", "-q", "-c", ROOT / "docs", "-d", parts / "doctrees"]
+        if subprocess.run([*sphinx, sources, pages]).returncode:
             print(f"Sphinx made no site, see above; {out} is as it was", file=sys.stderr)
             return False
         (pages / ".made-of").write_text(made_of, encoding="utf-8")
-        shutil.rmtree(parts / "old", ignore_errors=True)
         if out.exists():
-            out.rename(parts / "old")
+            out.rename(parts / "before")
         pages.rename(out)
-        shutil.rmtree(parts / "old", ignore_errors=True)
+        shutil.rmtree(parts)
     print(f"pages to read: {os.path.relpath(index, ROOT)}")
     return True
 
@@ -305,10 +307,11 @@ def results_page(chapters: list[Path], runs: dict[Path, Result]) -> str:
             minutes, memory, said = "–", "–", key_result(nbformat.read(path, as_version=4))
         said = said if said == "**failed**" else re.sub(r"([\\`*_\[\]<>$|])", r"\\\1", said)
         rows.append(f"| [{path.stem.replace('_', ' ')}]({path.name}) | {minutes} | {memory} | {said} |")
-    here = f"Run on this machine, on the data set *{DATASET}*: {len(runs)} of {len(chapters)} chapters and appendices."
-    committed = "The others are shown as they were committed; `make course` runs them and fills in what is missing."
+    here = f"Run on this machine, on the data set *{DATASET}*." if runs else "Nothing was run for these pages."
+    if len(runs) < len(chapters):
+        here += " A chapter without minutes is shown as it was committed; `make course` runs it."
     return "\n".join([
-        "# What each chapter takes", "", here + (" " + committed if len(runs) < len(chapters) else ""), "",
+        "# What each chapter takes", "", here, "",
         "| chapter | minutes | peak MB | key result |", "| --- | --: | --: | --- |", *rows, "",
     ])  # fmt: skip
 
