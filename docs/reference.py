@@ -35,7 +35,9 @@ def taught() -> list[tuple[str, str]]:
 
 
 def write_pages(app: Sphinx) -> None:
-    """Write the page of each module and the table of all of them beside the other sources, where they changed."""
+    """Write the page of each module and the table of all of them beside the other sources."""
+    folder = Path(app.srcdir) / "api"
+    folder.mkdir(exist_ok=True)
     chapters = {path.stem[:2]: path.stem for path in Path(app.srcdir).glob("[0-9][0-9]_*.ipynb")}
     rows = []
     for name, line in modules().items():
@@ -43,20 +45,12 @@ def write_pages(app: Sphinx) -> None:
         links = ", ".join(f"[{number}](../{chapters[number]}.ipynb)" for number in numbers)
         said = f"Taught in chapter{'s' * (len(numbers) > 1)} {links}.\n\n" if numbers else ""
         page = f"# tfae.{name}\n\n{said}```{{eval-rst}}\n.. automodule:: tfae.{name}\n```\n"
-        write(Path(app.srcdir) / "api" / f"{name}.md", page)
+        (folder / f"{name}.md").write_text(page, encoding="utf-8")
         rows.append(f"| [`{name}`]({name}.md) | {re.sub(r' [(]chapter[^)]*[)]', '', line)} | {links} |")
     table = "\n".join(["| module | what it is | chapter |", "| --- | --- | --- |", *rows])
     toctree = "\n".join(["```{toctree}", ":hidden:", "", *modules(), "```"])
-    intro = (
-        "Every public name of the package, from its docstrings. `tfae` is made to be copied: each topic is one module."
-    )
-    write(Path(app.srcdir) / "api" / "index.md", f"# The reference\n\n{intro}\n\n{table}\n\n{toctree}\n")
-
-
-def write(path: Path, text: str) -> None:
-    path.parent.mkdir(exist_ok=True)
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
-        path.write_text(text, encoding="utf-8")
+    intro = "Every public name of the package, from its docstrings. A module is one topic, made to be copied."
+    (folder / "index.md").write_text(f"# The reference\n\n{intro}\n\n{table}\n\n{toctree}\n", encoding="utf-8")
 
 
 def prepare(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
