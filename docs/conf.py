@@ -67,6 +67,8 @@ html_favicon = "_static/logo.svg"
 html_static_path = ["_static"]
 html_css_files = ["course.css"]
 html_context = {"default_mode": "auto"}
+html_use_index = False  # search and the reference find more
+html_domain_indices = False
 html_sourcelink_suffix = ""  # the button "download" gives the notebook
 html_theme_options = {
     "navbar_persistent": [],

@@ -202,7 +202,8 @@ def opened(browser, **settings):
     tab, wrong = context.new_page(), []
     tab.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
     tab.on("pageerror", lambda error: wrong.append(str(error)))
-    tab.on("requestfailed", lambda request: wrong.append(f"failed: {request.url}"))
+    left = "net::ERR_ABORTED"  # what was still loading when the next page was opened
+    tab.on("requestfailed", lambda request: wrong.append(f"failed: {request.url}") if request.failure != left else None)
     tab.on("request", lambda request: wrong.append(request.url) if request.url.startswith("http") else None)
     return tab, wrong
 
@@ -222,7 +223,7 @@ def test_every_page_opens_without_an_error_and_fits_a_phone(site, browser):
 
 
 KINDS = (
-    "index", "02_mathematics", "14_sound_and_text", "A5_glossary", "bibliography", "results", "search", "genindex",
+    "index", "02_mathematics", "14_sound_and_text", "A5_glossary", "bibliography", "results", "search",
     "api/index", "api/anomaly",
 )  # fmt: skip
 
