@@ -46,7 +46,6 @@ autodoc_inherit_docstrings = False  # what overrides Keras is described there
 autodoc_typehints = "none"  # numpydoc's sections say the types
 autodoc_default_options = {"members": True, "ignore-module-all": True}
 numpydoc_show_class_members = False
-python_maximum_signature_line_length = 80
 python_use_unqualified_type_names = True
 add_module_names = False
 toc_object_entries_show_parents = "hide"

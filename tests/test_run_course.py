@@ -74,7 +74,7 @@ def test_an_interrupted_run_says_what_is_done_and_goes_on_from_there(course):
     assert json.loads((runs / "01_long.json").read_text())["key_result"] == "it went on"
     assert "six is 6" in said and "it went on" in said and "build/course/index.html" in said
     page = (site / "00_start_here.html").read_text()
-    assert "<math " in page and 'href="01_long.html#Why-not?"' in page and "six is 6" in page
+    assert "<math " in page and 'href="01_long.html#why-not"' in page and "six is 6" in page
     assert "it went on" in (site / "results.html").read_text()
     assert "00_start_here.html" in (site / "index.html").read_text()
     assert "colab.research.google.com/github/someone/course/blob/main/chapters/00_start_here.ipynb" in page
