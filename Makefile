@@ -1,6 +1,7 @@
 # make course   run every chapter and leave pages to read in build/course
+# make site     the same pages in build/site, of the chapters as they were committed, in a minute
 # make lab      open the chapters in JupyterLab
-# make handouts  write the editions for students and teachers, and a course for nbgrader, to build/handouts
+# make handouts write the editions for students and teachers, and a course for nbgrader, to build/handouts
 # make slides   make a deck of slides for each chapter in build/slides
 # make offline  pack wheels, data and pages for a room without a network in build/offline
 # make quick    check the code and run the unit tests that take seconds, in under three minutes
@@ -13,7 +14,7 @@
 PYTHON ?= python3
 BIN := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
-SOURCES := $(wildcard conftest.py tfae/*.py tests/*.py tools/*.py benchmarks/*.py data/* chapters/*.ipynb chapters/*.bib *.toml *.yml *.md)
+SOURCES := $(wildcard conftest.py tfae/*.py tests/*.py tools/*.py benchmarks/*.py docs/*.* docs/_static/* .github/workflows/* data/* chapters/*.ipynb chapters/*.bib chapters/exercises/*.py *.toml *.yml *.md)
 TESTED := build/tested$(if $(TFAE_DATA_DIR),-with-real-data)
 
 # A worker for each core, four at most, since each may need 2 GB. Files and chapters stay whole: their tests share much.
@@ -21,14 +22,17 @@ PARALLEL := -n logical --maxprocesses=4 --dist loadfile
 
 define CHECKS
 @$(BIN)/ruff check .
-@$(BIN)/ruff format --check -q tfae tests tools benchmarks
+@$(BIN)/ruff format --check -q tfae tests tools benchmarks docs
 @$(BIN)/mypy
 endef
 
-.PHONY: course lab handouts slides offline quick test ranges clean
+.PHONY: course site lab handouts slides offline quick test ranges clean
 
 course: .venv/installed
 	@$(BIN)/python tools/run_course.py
+
+site: .venv/installed
+	@$(BIN)/python tools/run_course.py --no-run
 
 lab: .venv/installed
 	@$(BIN)/jupyter lab chapters

@@ -23,24 +23,27 @@ while not pathlib.Path("go_on").exists():
 
 @pytest.fixture
 def course(tmp_path):
-    """A copy of the tool beside two chapters, of which the second waits for a file; TensorFlow is not needed."""
+    """A copy of the tools beside two chapters, of which the second waits for a file; TensorFlow is not needed."""
     for directory in ("tools", "tfae", "chapters"):
         (tmp_path / directory).mkdir()
-    shutil.copy(ROOT / "tools" / "run_course.py", tmp_path / "tools")
-    shutil.copy(ROOT / "tfae" / "files.py", tmp_path / "tfae")
+    shutil.copytree(ROOT / "docs", tmp_path / "docs", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("tools/run_course.py", "tfae/files.py", "pyproject.toml", "chapters/references.bib"):
+        shutil.copy(ROOT / name, tmp_path / name)
     (tmp_path / "tfae" / "__init__.py").touch()
     (tmp_path / "constraints.txt").touch()
-    for name, source in {"00_short": "print('six is', 2 * 3)", "01_long": WAITS + "print('it went on')"}.items():
-        heading = nbformat.v4.new_markdown_cell(f"# Chapter {name} of $x^2$, before [this](01_long.ipynb#why)")
+    for name, source in {"00_start_here": "print('six is', 2 * 3)", "01_long": WAITS + "print('it went on')"}.items():
+        heading = nbformat.v4.new_markdown_cell(
+            f"# {name} of $x^2$, before [this](01_long.ipynb#Why-not?)\n\n## Why not?"
+        )
         cell = nbformat.v4.new_code_cell(source, metadata={"tags": ["key-result"]})
         nbformat.write(nbformat.v4.new_notebook(cells=[heading, cell]), tmp_path / "chapters" / f"{name}.ipynb")
     return tmp_path
 
 
-def start(course):
-    environment = {key: value for key, value in os.environ.items() if key != "TFAE_DATASET"}
+def start(course, *arguments, python=(sys.executable,), **settings):
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("TFAE_")} | settings
     return subprocess.Popen(
-        [sys.executable, "tools/run_course.py"], cwd=course, env=environment, text=True,
+        [*python, "tools/run_course.py", *arguments], cwd=course, env=environment, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
 
@@ -58,16 +61,61 @@ def test_an_interrupted_run_says_what_is_done_and_goes_on_from_there(course):
     assert (first.returncode, said) == (130, ""), progress
     assert "Traceback" not in progress and "Error" not in progress
     last = progress.splitlines()[-1]
-    assert last == "interrupted in 01_long. Done: 00_short. The same command goes on from there."
+    assert last == "interrupted in 01_long. Done: 00_start_here. The same command goes on from there."
 
-    built = course / "build" / "course"
-    assert "six is 6" in (built / "index.html").read_text() and not (built / "01_long.json").exists()
-    of_the_first_run = (built / "00_short.json").stat().st_mtime_ns
+    runs, site = course / "build" / "runs-strokes", course / "build" / "course"
+    assert (runs / "00_start_here.json").exists() and not (runs / "01_long.json").exists()
+    of_the_first_run = (runs / "00_start_here.json").stat().st_mtime_ns
     (course / "chapters" / "go_on").touch()
-    second = start(course)
-    said, progress = second.communicate(timeout=60)
+    second = start(course, TFAE_REPOSITORY="https://github.com/someone/course")
+    said, progress = second.communicate(timeout=300)
     assert second.returncode == 0, progress
-    assert (built / "00_short.json").stat().st_mtime_ns == of_the_first_run
-    assert json.loads((built / "01_long.json").read_text())["key_result"] == "it went on"
-    assert "six is 6" in said and "it went on" in said and "<math display" in (built / "01_long.html").read_text()
-    assert 'href="01_long.html#why"' in (built / "00_short.html").read_text()
+    assert (runs / "00_start_here.json").stat().st_mtime_ns == of_the_first_run
+    assert json.loads((runs / "01_long.json").read_text())["key_result"] == "it went on"
+    assert "six is 6" in said and "it went on" in said and "build/course/index.html" in said
+    page = (site / "00_start_here.html").read_text()
+    assert "<math " in page and 'href="01_long.html#why-not"' in page and "six is 6" in page
+    assert "it went on" in (site / "results.html").read_text()
+    assert "00_start_here.html" in (site / "index.html").read_text()
+    assert "colab.research.google.com/github/someone/course/blob/main/chapters/00_start_here.ipynb" in page
+    assert "github.com/someone/course/edit/main/chapters/00_start_here.ipynb" in page
+
+    made = (site / "index.html").stat().st_mtime_ns
+    third = start(course, TFAE_REPOSITORY="https://github.com/someone/course")
+    said, progress = third.communicate(timeout=60)
+    assert third.returncode == 0 and "it went on" in said, progress
+    assert (site / "index.html").stat().st_mtime_ns == made, "nothing had changed"
+
+
+@pytest.mark.slow
+def test_a_chapter_that_fails_is_shown_up_to_its_error(course):
+    path = course / "chapters" / "01_long.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[1:] = [
+        nbformat.v4.new_code_cell("print('so far', 1 + 1)"),
+        nbformat.v4.new_code_cell("1 / 0"),
+        nbformat.v4.new_code_cell("2", outputs=[nbformat.v4.new_output("stream", text="of an older run")]),
+    ]
+    nbformat.write(notebook, path)
+    run = start(course, "01")
+    _, progress = run.communicate(timeout=300)
+    assert run.returncode == 1 and "01_long failed" in progress and "Traceback" in progress
+    page = (course / "build" / "course" / "01_long.html").read_text()
+    assert "so far 2" in page and "ZeroDivisionError" in page and "of an older run" not in page
+    assert "colab" not in page and "/edit/" not in page
+    assert "failed" in (course / "build" / "course" / "results.html").read_text()
+
+
+def test_without_sphinx_one_line_says_what_to_install(course):
+    without = (
+        "import runpy, sys; sys.modules['sphinx'] = None; sys.argv = sys.argv[1:]; "
+        "sys.path.insert(0, 'tools'); runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    run = start(course, python=(sys.executable, "-c", without))
+    said, error = run.communicate(timeout=60)
+    assert (run.returncode, said) == (1, "")
+    assert error == (
+        "the site needs sphinx, which this Python does not have. "
+        'Install: python -m pip install -c constraints.txt -e ".[course]"\n'
+    )
+    assert not (course / "build").exists()

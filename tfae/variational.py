@@ -268,10 +268,14 @@ class VariationalAutoencoder(Autoencoder):
         return expected - in_batches(divergence, x, batch_size)
 
     def log_likelihood(self, x: Any, *, n_samples: int = 100, seed: int = 0, batch_size: int = 1024) -> np.ndarray:
-        """Return the importance-weighted bound on log p(x) of each sample, in nats, shape ``(n,)`` [3]_.
+        """Return the importance-weighted bound on log p(x) of each sample, in nats, shape ``(n,)`` [1]_.
 
         It rises towards log p(x) with `n_samples`; with one sample its mean is the `elbo`'s. Parameters and errors are
         those of `elbo`.
+
+        References
+        ----------
+        .. [1] Y. Burda, R. Grosse and R. Salakhutdinov, "Importance weighted autoencoders", arXiv:1509.00519.
         """
 
         def reduce(_: Any, log_weights: Any) -> Any:

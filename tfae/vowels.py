@@ -2,7 +2,7 @@
 
 A vowel is a buzz heard through a tube: the vocal folds send a train of pulses into the vocal tract, and the tract
 strengthens the frequencies near its resonances, the *formants* [1]_. The pulses' rate is the pitch; the first two
-formants make the vowel. Here both are numbers that are kept, so what a resynthesis did to them can be checked:
+formants make the vowel [3]_. Here both are numbers that are kept, so what a resynthesis did to them can be checked:
 
 1. **Source.** A train of pulses with all harmonics below half the sampling rate, equally strong, and none above.
 2. **Tract.** A cascade of second-order resonators [2]_: one at 0 Hz makes the pulses as round as a voice's, the others

@@ -1,35 +1,37 @@
-"""Run the chapters and leave pages to read, with one table that sums them up.
+"""Run the chapters and leave a site to read, with one table that sums them up.
 
-    python tools/run_course.py                  every chapter whose page is not up to date
+    python tools/run_course.py                  every chapter that has changed since its last run
     python tools/run_course.py 02 03            these chapters
+    python tools/run_course.py --no-run         none: the site shows the chapters as they were committed
     TFAE_DATASET=mnist python tools/run_course.py
 
-The pages go to build/course (build/course-mnist on MNIST). A chapter is any chapters/NN_name.ipynb, an appendix
-any chapters/AN_name.ipynb; its key result is what its cell with the tag `key-result` prints. After an interruption
-(Ctrl-C) the same command goes on from there.
+The site goes to build/course (build/course-mnist on MNIST; build/site without a run) and opens from the disk. A chapter
+is any chapters/NN_name.ipynb, an appendix any chapters/AN_name.ipynb; its key result is what its cell with the tag
+`key-result` prints. A chapter that fails is shown up to its error. After an interruption (Ctrl-C) the same command goes
+on from there.
 """
 
 import argparse
 import asyncio
 import hashlib
-import html
 import json
 import os
 import re
+import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import nbformat
 import psutil
-from latex2mathml.converter import convert as latex_to_mathml
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
-from nbconvert import HTMLExporter
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -38,7 +40,8 @@ from tfae.files import written_whole  # noqa: E402
 
 DATASET = os.environ.get("TFAE_DATASET") or "strokes"
 BAR = "{desc:<20} |{bar:30}| {percentage:3.0f} %  {elapsed}, {remaining} left"
-OUT = ROOT / "build" / ("course" if DATASET == "strokes" else f"course-{DATASET}")
+COURSE = ROOT / "build" / ("course" if DATASET == "strokes" else f"course-{DATASET}")
+RUNS = ROOT / "build" / f"runs-{DATASET}"  # of each chapter the notebook as it was executed here, and the result
 
 
 @dataclass
@@ -57,56 +60,75 @@ class Result:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("chapters", nargs="*", help="numbers or names of chapters; all, if none is given")
-    wanted = parser.parse_args().chapters
-    chapters = sorted((ROOT / "chapters").glob("[0-9A][0-9]_*.ipynb"))
-    unknown = [name for name in wanted if not any(path.stem.startswith(name) for path in chapters)]
+    parser.add_argument("--no-run", action="store_true", help="make the site from the chapters as they were committed")
+    parser.add_argument("--into", type=Path, metavar="DIRECTORY", help="where the site goes")
+    arguments = parser.parse_args()
+    every = sorted((ROOT / "chapters").glob("[0-9A][0-9]_*.ipynb"))
+    wanted = arguments.chapters
+    unknown = [name for name in wanted if not any(path.stem.startswith(name) for path in every)]
     if unknown:
-        parser.error(f"no chapter {', '.join(unknown)}; there are {', '.join(path.stem for path in chapters)}")
-    chapters = [path for path in chapters if not wanted or path.stem.startswith(tuple(wanted))]
+        parser.error(f"no chapter {', '.join(unknown)}; there are {', '.join(path.stem for path in every)}")
+    missing = [package for package in SITE_NEEDS if not installed(package)]
+    if missing:
+        command = 'python -m pip install -c constraints.txt -e ".[course]"'
+        parser.exit(1, f"the site needs {', '.join(missing)}, which this Python does not have. Install: {command}\n")
+    if arguments.no_run:
+        return 0 if make_site(every, {}, arguments.into or ROOT / "build" / "site") else 1
 
-    OUT.mkdir(parents=True, exist_ok=True)
     code = fingerprint(
         *sorted((ROOT / "tfae").glob("*.py")), *sorted((ROOT / "data").glob("*.npz")), ROOT / "constraints.txt"
     )
-    notebooks = {path: nbformat.read(path, as_version=4) for path in chapters}
-    cells = sum(len(notebook.cells) for notebook in notebooks.values())
-    results: list[Result] = []
+    chapters = [path for path in every if not wanted or path.stem.startswith(tuple(wanted))]
     try:
-        with tqdm(total=cells, bar_format=BAR) as bar:
-            for path, notebook in notebooks.items():
-                bar.set_description_str(path.stem)
-                result = unchanged_result(path, code)
-                if result is None:
-                    result = run(path, notebook, code, bar)
-                else:
-                    bar.total -= len(notebook.cells)  # what is up to date says nothing about the time left
-                    bar.refresh()
-                results.append(result)
-            bar.set_description_str("done")
-    except KeyboardInterrupt:
-        write_index()
-        done = ", ".join(result.chapter for result in results if not result.error) or "nothing yet"
-        print(f"\ninterrupted in {path.stem}. Done: {done}. The same command goes on from there.", file=sys.stderr)
+        results = run_all(chapters, code)
+        runs = {path: result for path in every if (result := last_result(path, code))}
+        made = make_site(every, runs, arguments.into or COURSE)
+    except KeyboardInterrupt as interruption:
+        print(f"\ninterrupted{interruption}. The same command goes on from there.", file=sys.stderr)
         return 130  # what a shell expects of a program that Ctrl-C ended
-    write_index()
     print(table(results))
     failed = [result for result in results if result.error]
     for result in failed:
         print(f"\n{result.chapter} failed:\n{result.error}", file=sys.stderr)
-    print(f"\npages to read: {(OUT / 'index.html').relative_to(ROOT)}")
-    return 1 if failed else 0
+    return 1 if failed or not made else 0
 
 
-# --- running one chapter ---------------------------------------------------------------------------------------------
+# --- running the chapters --------------------------------------------------------------------------------------------
+
+
+def run_all(chapters: list[Path], code: str) -> list[Result]:
+    """Run those chapters that have changed since their last run, or failed in it."""
+    notebooks = {path: nbformat.read(path, as_version=4) for path in chapters}
+    results: list[Result] = []
+    with tqdm(total=sum(len(notebook.cells) for notebook in notebooks.values()), bar_format=BAR) as bar:
+        for path, notebook in notebooks.items():
+            bar.set_description_str(path.stem)
+            result = last_result(path, code)
+            if result is None or result.error:
+                try:
+                    result = run(path, notebook, code, bar)
+                except KeyboardInterrupt:
+                    done = ", ".join(result.chapter for result in results if not result.error) or "nothing yet"
+                    raise KeyboardInterrupt(f" in {path.stem}. Done: {done}") from None
+            else:
+                bar.total -= len(notebook.cells)  # what is up to date says nothing about the time left
+                bar.refresh()
+            results.append(result)
+        bar.set_description_str("done")
+    return results
 
 
 def run(path: Path, notebook: nbformat.NotebookNode, code: str, bar: tqdm) -> Result:
-    """Execute a chapter from a clean kernel; write its notebook, its page and its result."""
+    """Execute a chapter from a clean kernel; write its notebook and its result."""
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None  # below an error nothing is shown that did not happen here
     start, error, end = time.monotonic(), "", bar.n + len(notebook.cells)
     client = Client(
         notebook,
         timeout=1800,
         kernel_name="python3",
+        store_widget_state=False,  # in a page it would ask for scripts from another host
         extra_arguments=["--log-level=ERROR"],  # a kernel on this machine alone need not warn of the network
         resources={"metadata": {"path": str(path.parent)}},
         on_cell_complete=lambda cell, cell_index: bar.update(),
@@ -128,11 +150,9 @@ def run(path: Path, notebook: nbformat.NotebookNode, code: str, bar: tqdm) -> Re
         key_result=key_result(notebook),
         error=error,
     )
-    with written_whole(OUT / f"{path.stem}.ipynb") as temporary:
+    with written_whole(RUNS / f"{path.stem}.ipynb") as temporary:
         nbformat.write(notebook, temporary)
-    with written_whole(OUT / f"{path.stem}.html") as temporary:
-        temporary.write_text(page(notebook), encoding="utf-8")
-    with written_whole(OUT / f"{path.stem}.json") as temporary:
+    with written_whole(RUNS / f"{path.stem}.json") as temporary:
         temporary.write_text(json.dumps(asdict(result), indent=1), encoding="utf-8")
     return result
 
@@ -156,13 +176,13 @@ class Client(NotebookClient):
         task.cancel()
 
 
-def unchanged_result(path: Path, code: str) -> Result | None:
-    """Return the result of an earlier run if nothing it depends on has changed since."""
+def last_result(path: Path, code: str) -> Result | None:
+    """Return the result of the last run here if nothing it depends on has changed since."""
     try:
-        result = Result(**json.loads((OUT / f"{path.stem}.json").read_text(encoding="utf-8")))
+        result = Result(**json.loads((RUNS / f"{path.stem}.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
-    return result if not result.error and result.fingerprint == fingerprint(path) + code else None
+    return result if result.fingerprint == fingerprint(path) + code else None
 
 
 def fingerprint(*paths: Path) -> str:
@@ -225,71 +245,75 @@ def plain_text(text: str) -> str:
     return re.sub(r"\x1b\[[0-9;]*m", "", text)
 
 
-# --- pages to read ---------------------------------------------------------------------------------------------------
+# --- the site --------------------------------------------------------------------------------------------------------
+
+SITE_NEEDS = ("sphinx", "myst_nb", "sphinx_book_theme", "sphinx_design", "sphinx_copybutton", "sphinxcontrib.bibtex",
+              "numpydoc", "latex2mathml")  # fmt: skip
 
 
-def page(notebook: nbformat.NotebookNode) -> str:
-    """Turn an executed chapter into a page that needs no network: formulas become MathML, no script is loaded."""
-    name = title(notebook)
-    notebook = nbformat.reads(nbformat.writes(notebook), as_version=4)  # a copy
-    for cell in notebook.cells:
-        if cell.cell_type == "markdown":
-            cell.source = re.sub(r"\]\((\d\d_\w+)\.ipynb", r"](\1.html", with_mathml(cell.source))  # page to page
-    exporter = HTMLExporter(template_name="lab", mathjax_url="", require_js_url="", jquery_url="", mermaid_js_url="")
-    body, _ = exporter.from_notebook_node(notebook)
-    body = re.sub(r"<script[^>]*>.*?</script>", "", body, flags=re.DOTALL)
-    return re.sub(r"<title>.*?</title>", f"<title>{html.escape(name)}</title>", body, count=1)
+def installed(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except (ImportError, ValueError):  # what it lies in is missing
+        return False
 
 
-NAMESPACE = ' xmlns="http://www.w3.org/1998/Math/MathML"'
+def make_site(chapters: list[Path], runs: dict[Path, Result], out: Path) -> bool:
+    """Gather the pages, let Sphinx make a site of them, and put it in the place of the old one when it is whole.
 
-
-def with_mathml(markdown: str) -> str:
-    """Replace $...$ and $$...$$ outside code by MathML, which browsers draw by themselves."""
-
-    def convert(match: re.Match) -> str:
-        if match["code"]:
-            return match["code"]
-        block = match["block"]
-        formula = latex_to_mathml(block or match["inline"], display="block" if block else "inline")
-        formula = formula.replace(NAMESPACE, "")  # with it, a heading's would become <ns0:math>, which no browser draws
-        return f'\n\n<div style="margin: 1em 0">{formula}</div>\n\n' if block else formula
-
-    pattern = r"(?P<code>```.*?```|`[^`]*`)|\$\$(?P<block>.+?)\$\$|(?<![\\$])\$(?P<inline>[^$\n]+?)\$"
-    return re.sub(pattern, convert, markdown, flags=re.DOTALL)
-
-
-def all_results() -> list[Result]:
-    results = []
-    for path in sorted(OUT.glob("[0-9][0-9]_*.json")):
-        with suppress(ValueError, TypeError):
-            results.append(Result(**json.loads(path.read_text(encoding="utf-8"))))
-    return results
-
-
-def write_index() -> None:
-    rows = "\n".join(
-        f'<tr><td><a href="{r.chapter}.html">{html.escape(r.title)}</a></td><td>{r.minutes:.1f}</td>'
-        f"<td>{r.peak_memory_mb}</td><td>{'FAILED' if r.error else html.escape(r.key_result)}</td></tr>"
-        for r in all_results()
+    A chapter is shown as it was executed here, or as it was committed where it was not.
+    """
+    results = results_page(chapters, runs)
+    gathered = [RUNS / path.name if path in runs else path for path in chapters]
+    gathered += [*sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs").glob("*.png"))]
+    gathered += [ROOT / "chapters" / "references.bib"]
+    used = [*gathered, *sorted((ROOT / "docs").glob("*.py")), *sorted((ROOT / "docs" / "_static").iterdir())]
+    used += [*sorted((ROOT / "tfae").glob("*.py")), ROOT / "pyproject.toml", ROOT / "constraints.txt"]
+    made_of = "\n".join(
+        [fingerprint(*used), *(path.name for path in used), os.environ.get("TFAE_REPOSITORY", ""), results]
     )
-    with written_whole(OUT / "index.html") as temporary:
-        temporary.write_text(INDEX.format(dataset=html.escape(DATASET), rows=rows), encoding="utf-8")
+
+    stamp, index = out / ".made-of", out / "index.html"
+    if not (index.exists() and stamp.exists() and stamp.read_text(encoding="utf-8") == made_of):
+        print("making the pages (a minute or so)", flush=True)
+        parts = out.with_name(f".{out.name}-parts")
+        shutil.rmtree(parts, ignore_errors=True)
+        sources, pages = parts / "sources", parts / "pages"
+        sources.mkdir(parents=True)
+        for path in gathered:
+            shutil.copy(path, sources)
+        (sources / "results.md").write_text(results, encoding="utf-8")
+        sphinx = [sys.executable, "-m", "sphinx", "-q", "-c", ROOT / "docs", "-d", parts / "doctrees"]
+        if subprocess.run([*sphinx, sources, pages]).returncode:
+            print(f"Sphinx made no site, see above; {out} is as it was", file=sys.stderr)
+            return False
+        (pages / ".made-of").write_text(made_of, encoding="utf-8")
+        if out.exists():
+            out.rename(parts / "before")
+        pages.rename(out)
+        shutil.rmtree(parts)
+    print(f"pages to read: {os.path.relpath(index, ROOT)}")
+    return True
 
 
-INDEX = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>A course that opens the autoencoder</title>
-<style>
-body {{ font: 17px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 3rem auto; padding: 0 1rem; color: #222 }}
-table {{ border-collapse: collapse; width: 100% }} td, th {{ padding: .5rem .8rem; border-bottom: 1px solid #ddd;
-text-align: left; vertical-align: top }} td:nth-child(2), td:nth-child(3) {{ text-align: right }}
-</style>
-<h1>A course that opens the autoencoder</h1>
-<p>Every chapter below was run on this machine, on the data set <b>{dataset}</b>.</p>
-<table><tr><th>chapter</th><th>minutes</th><th>peak MB</th><th>key result</th></tr>
-{rows}
-</table></html>
-"""
+def results_page(chapters: list[Path], runs: dict[Path, Result]) -> str:
+    """Return the summary as a page of the site, in Markdown."""
+    rows = []
+    for path in chapters:
+        if path in runs:
+            r = runs[path]
+            minutes, memory, said = f"{r.minutes:.1f}", str(r.peak_memory_mb), "**failed**" if r.error else r.key_result
+        else:
+            minutes, memory, said = "–", "–", key_result(nbformat.read(path, as_version=4))
+        said = said if said == "**failed**" else re.sub(r"([\\`*_\[\]<>$|])", r"\\\1", said)
+        rows.append(f"| [{path.stem.replace('_', ' ')}]({path.name}) | {minutes} | {memory} | {said} |")
+    here = f"Run on this machine, on the data set *{DATASET}*." if runs else "Nothing was run for these pages."
+    if len(runs) < len(chapters):
+        here += " A chapter without minutes is shown as it was committed; `make course` runs it."
+    return "\n".join([
+        "# What each chapter takes", "", here, "",
+        "| chapter | minutes | peak MB | key result |", "| --- | --: | --: | --- |", *rows, "",
+    ])  # fmt: skip
 
 
 def table(results: list[Result]) -> str:
