@@ -66,7 +66,7 @@ def test_the_teacher_s_page_names_exercises_that_exist():
 
 
 def test_the_exam_has_twenty_questions_with_keys():
-    text = (ROOT / "docs" / "exam.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "teacher" / "exam.md").read_text(encoding="utf-8")
     assert re.findall(r"^(\d+)\. \*\*", text, re.MULTILINE) == [str(i) for i in range(1, 21)]
     assert text.count("*Key.*") == 20
 
