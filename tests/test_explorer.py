@@ -4,7 +4,9 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import keras
@@ -13,7 +15,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from tfae import anomaly, data, explorer, models
+from tfae import anomaly, data, dictionary, explorer, models
 from tfae import layers as own_layers
 
 CHROMIUM = next(
@@ -667,6 +669,146 @@ def test_a_longer_code_of_a_table_and_of_colour_images_is_shown(browser, tmp_pat
         assert np.flatnonzero(np.array(opened.get("code")) - before).tolist() == [3]
         assert opened.wrong == []
         opened.context.close()
+
+
+@pytest.mark.parametrize("kind", ["relu", "topk", "batch_topk", "jumprelu"])
+def test_a_dictionary_fires_as_in_keras(engine, kind):
+    options = {"k": None if kind == "relu" else 3, "weight": 0.1 if kind in ("relu", "jumprelu") else None}
+    words = dictionary.SparseDictionary(12, kind, seed=0, **options)
+    z = np.random.default_rng(0).normal(size=(200, 4)).astype("float32")
+    words.compile("adam")
+    words.fit(z, epochs=2, batch_size=50, verbose=0)
+    arrays = explorer.Arrays()
+    content = {"network": explorer._features(words, arrays), "arrays": arrays.table, "data": arrays.text()}
+    fired = engine.evaluate(
+        """async ([content, codes]) => {
+            const { network } = await explorer.read(content);
+            return codes.map((z) => Array.from(explorer.run(network, z)));
+        }""",
+        [content, z[:20].tolist()],
+    )
+    np.testing.assert_allclose(fired, words.encode(z[:20]), atol=1e-5)
+
+
+def test_a_feature_is_switched_off_and_added_as_by_a_splice(browser, tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.random((200, 8, 8, 1)).astype("float32")
+    encoder, decoder = (
+        models.dense_encoder((8, 8, 1), 4, (9,), seed=0),
+        models.dense_decoder((8, 8, 1), 4, (9,), seed=1),
+    )
+    model, words = models.Autoencoder(encoder, decoder), dictionary.SparseDictionary(12, "topk", k=3, seed=0)
+    words.compile("adam")
+    words.fit(model.encode(x), epochs=2, batch_size=50, verbose=0)
+    explorer.Explorer(model, x, dictionary=words).save(tmp_path / "page.html")
+    opened = Opened(browser, tmp_path / "page.html", viewport={"width": 1280, "height": 1400})
+    opened.page.get_by_text("Features of the dictionary").click()
+    first = opened.page.get_by_role("button", name=re.compile(r"^feature \d+$")).first
+    feature = int(first.inner_text().split()[1])
+    fires = words.encode(model.encode(x[:1]))[0]
+    assert feature == fires.argmax()
+    first.click()
+    code = opened.get("code")
+    spliced = dictionary.splice(model, "code", words, ablate=[feature])
+    np.testing.assert_allclose(model.decode(np.array([code])), spliced(x[:1]), atol=1e-5)
+    first.click()
+    np.testing.assert_allclose(opened.get("code"), model.encode(x[:1])[0], atol=1e-5)
+    silent = int(np.flatnonzero(fires == 0)[0])
+    opened.page.get_by_label("number of a feature").fill(str(silent))
+    opened.page.get_by_role("button", name="Add this feature").click()
+    strongest = words.encode(model.encode(x)).max(axis=0)[silent]
+    spliced = dictionary.splice(model, "code", words, add={silent: float(strongest)})
+    np.testing.assert_allclose(model.decode(np.array([opened.get("code")])), spliced(x[:1]), atol=1e-5)
+    assert opened.wrong == []
+    opened.context.close()
+    with pytest.raises(ValueError, match="not one of codes of 2 units"):
+        explorer.Explorer(models.dense_autoencoder((8, 8, 1), 2, hidden=()), x, dictionary=words)
+
+
+# --- the notebook ----------------------------------------------------------------------------------------------------
+
+CELLS = (
+    "from tfae import explorer, models\nimport numpy as np\n"
+    "x = np.random.default_rng(0).random((60, 8, 8, 1)).astype('float32')\n"
+    "shown = explorer.Explorer(models.dense_autoencoder((8, 8, 1), 2, hidden=(9,), seed=0), x)\nshown",
+    "print('begun at', shown.selected, shown.code.shape)",
+    "print('now', shown.selected, shown.code.tolist(), 'end')\nshown.code = [[0.25, -0.5]]",
+    "shown.selected = 7",
+    "print('last', shown.code.tolist() == shown.z[7:8].tolist(), 'end')",
+)
+
+
+@pytest.fixture
+def lab(tmp_path):
+    """The address of a notebook of `CELLS` in a JupyterLab of its own."""
+    nbformat = pytest.importorskip("nbformat", reason="JupyterLab is not installed")
+    pytest.importorskip("jupyterlab", reason="JupyterLab is not installed")
+    pytest.importorskip("anywidget", reason="anywidget is not installed")
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in CELLS])
+    nbformat.write(notebook, tmp_path / "touch.ipynb")
+    here = {f"JUPYTER_{name}_DIR": str(tmp_path / name) for name in ("CONFIG", "RUNTIME", "DATA")}
+    root = str(Path(__file__).resolve().parent.parent)
+    log = tmp_path / "log"
+    with log.open("w") as out:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--port=0", "--allow-root",
+             "--IdentityProvider.token=touch", f"--ServerApp.root_dir={tmp_path}"],
+            stdout=out, stderr=out, env=os.environ | here | {"PYTHONPATH": root},
+        )  # fmt: skip
+    try:
+        for _ in range(120):
+            time.sleep(0.5)
+            found = re.search(r"http://(?:localhost|127\.0\.0\.1):(\d+)/lab", log.read_text())
+            if found:
+                break
+        assert found, log.read_text()
+        yield f"http://127.0.0.1:{found.group(1)}/lab/tree/touch.ipynb?token=touch"
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+@pytest.mark.slow
+def test_in_jupyterlab_reader_and_kernel_share_the_code(browser, lab):
+    page = browser.new_page(viewport={"width": 1400, "height": 1000})
+    page.goto(lab)
+    page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=60_000)
+    page.locator(".jp-Cell .cm-content").first.click()
+
+    def run():
+        page.keyboard.press("Shift+Enter")
+
+    page.locator(".jp-Notebook-ExecutionIndicator[data-status='idle']").wait_for(timeout=60_000)
+    run()
+    plane = page.locator(".tfae-explorer .plane")
+    plane.wait_for(timeout=120_000)
+    run()
+    page.get_by_text("begun at 0 (1, 2)").wait_for()
+    plane.scroll_into_view_if_needed()
+    box = plane.bounding_box()
+    page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 0.5 * box["height"])
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.8 * box["width"], box["y"] + 0.3 * box["height"], steps=4)
+    page.mouse.up()
+    plane.focus()
+    page.keyboard.press("ArrowUp")  # which must not take the notebook to another cell
+    page.wait_for_timeout(600)
+    status = page.locator(".tfae-explorer .status").inner_text()
+    page.locator(".jp-Cell .cm-content").nth(2).click()
+    run()
+    said = page.locator(".jp-OutputArea-output", has_text="now ").inner_text()
+    numbers = [float(text) for text in re.findall(r"-?\d+\.\d+", said)]
+    shown = [float(text.replace("−", "-")) for text in re.findall(r"unit \d: (−?[\d.]+)", status)]
+    assert said.startswith("now None") and len(numbers) == 2
+    np.testing.assert_allclose(shown, numbers, rtol=0.01)
+    page.locator(".tfae-explorer .status", has_text="unit 0: 0.250, unit 1: −0.500").wait_for()
+    run()
+    run()
+    page.get_by_text("last True end").wait_for()
+    page.close()
+
+
+# --- and fast --------------------------------------------------------------------------------------------------------
 
 
 def test_it_draws_sixty_pictures_a_second(engine):

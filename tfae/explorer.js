@@ -215,6 +215,8 @@ const OPERATIONS = {
     return out;
   },
 
+  above: ({ threshold }, { data }) => data.map((x, i) => (x > threshold[i] ? x : 0)),
+
   append: ({ constant }, { data }) => Float64Array.from([...data, ...constant]),
 
   top_k({ k, shape }, { data }) { // of equal ones the first are kept
@@ -282,7 +284,7 @@ async function render({ model, el }) {
   };
   const [height, width, channels] = told.shape || [100, 200, 0];
   const still = matchMedia("(prefers-reduced-motion: reduce)");
-  const state = { z: units(0), input: null, posterior: null, selected: null, unit: null, pixel: null, ends: [null, null] };
+  const state = { z: units(0), input: null, posterior: null, selected: null, unit: null, pixel: null, ends: [null, null], features: null };
   const home = model.get("code").length ? model.get("code") : units(0);
 
   // The places of the page.
@@ -513,11 +515,11 @@ async function render({ model, el }) {
     return { mean: out.slice(0, k), spread: out.slice(k).map((v) => Math.exp(v / 2)) };
   };
 
-  function setCode(z, { image = null, row = null, posterior = null } = {}) {
+  function setCode(z, { image = null, row = null, posterior = null, features = null } = {}) {
     const beside = axes.across.vector.concat(axes.up.vector); // has the code left the plane that the fog shows?
     const moved = plus(z, state.z, -1), [a, b] = [0, k].map((from) => dot(moved, beside.slice(from, from + k)));
     if (dot(moved, moved) - a * a - (axes.up === axes.across ? 0 : b * b) > 1e-9 * (1 + dot(z, z))) background = null;
-    Object.assign(state, { z: Array.from(z), input: image, selected: row, posterior });
+    Object.assign(state, { z: Array.from(z), input: image, selected: row, posterior, features });
     refresh();
   }
 
@@ -547,6 +549,7 @@ async function render({ model, el }) {
     near.caption.textContent = `Nearest${what ? ` is a ${what}` : ""}, ${distance} away`;
     showError(drawing);
     showUnits(drawing);
+    if (told.dictionary && featureList.open && !state.features) showFeatures();
     drawPlane();
     const fog = foggy();
     say(`${names[directions.indexOf(axes.across)]}: ${brief(here()[0])}, ${names[directions.indexOf(axes.up)]}: `
@@ -748,6 +751,57 @@ async function render({ model, el }) {
     if (posterior) setCode(posterior.mean.map((m, i) => m + posterior.spread[i] * normal()), { image, posterior, row: selected });
   });
 
+  // A dictionary of the code: features that fire here, each to be turned down, off or on, all else left as it is.
+
+  const featureRows = element("div", { class: "list", role: "group", "aria-label": "features" });
+  const added = element("input", { type: "number", min: 0, value: 0, "aria-label": "number of a feature" });
+  const featureList = element("details", { class: "units", ontoggle: () => refresh() },
+    element("summary", {}, "Features of the dictionary"),
+    element("p", { class: "note" }, "Those that fire here, the strongest first. Switch one off, or turn it up, and watch the drawing."),
+    featureRows, element("div", { class: "buttons" }, added, button("Add this feature", () => {
+      const j = clamp(Math.round(+added.value) || 0, 0, told.dictionary.strongest.length - 1);
+      if (!state.features) showFeatures();
+      if (!state.features.strengths.has(j)) addFeature(j);
+      setFeature(j, told.dictionary.strongest[j]);
+    })));
+
+  function showFeatures() {
+    const fires = run(told.dictionary.network, state.z);
+    state.features = { from: state.z, fires, strengths: new Map(), rows: new Map() };
+    featureRows.replaceChildren();
+    const order = Array.from(fires.keys()).filter((j) => fires[j] > 0).sort((a, b) => fires[b] - fires[a]);
+    order.slice(0, 12).forEach(addFeature);
+  }
+
+  function addFeature(j) {
+    const { strengths, fires, rows } = state.features, most = Math.max(told.dictionary.strongest[j], fires[j]) || 1;
+    strengths.set(j, fires[j]);
+    const name = button(`feature ${j}`, () => setFeature(j, strengths.get(j) > 0 ? 0 : fires[j] || told.dictionary.strongest[j]));
+    const range = element("input", {
+      type: "range", min: 0, max: 1.5 * most, step: "any", "aria-label": `strength of feature ${j}`,
+      oninput: () => setFeature(j, +range.value),
+    });
+    rows.set(j, { name, range, value: element("span", { class: "value" }) });
+    featureRows.append(element("div", { class: "unit" }, name, range, rows.get(j).value));
+    showStrength(j);
+  }
+
+  function showStrength(j) {
+    const { rows, strengths } = state.features, { name, range, value } = rows.get(j), strength = strengths.get(j);
+    name.setAttribute("aria-pressed", strength > 0);
+    range.value = strength;
+    value.textContent = brief(strength);
+  }
+
+  function setFeature(j, strength) {
+    const { features, input: image, selected: row } = state;
+    features.strengths.set(j, strength);
+    showStrength(j);
+    let z = features.from;
+    for (const [i, now] of features.strengths) z = plus(z, units(i, told.dictionary.directions), now - features.fires[i]);
+    setCode(z, { image, row, features });
+  }
+
   function drawLegend() {
     legend.replaceChildren();
     const { names: kinds, values, name } = colourBy;
@@ -788,7 +842,8 @@ async function render({ model, el }) {
   const root = element("div", { class: "tfae-explorer", "data-lm-suppress-shortcuts": "true" }, probe,
     lead,
     element("div", { class: "stage" },
-      element("div", { class: "left" }, plane, legend, controls, status, unitList),
+      element("div", { class: "left" }, plane, legend, controls, status, unitList,
+        told.dictionary ? featureList : null),
       element("div", { class: "right" },
         element("div", { class: "pictures" }, input.figure, drawn.figure, near.figure, change.figure),
         gauge, verdict, buttons, walk)),
@@ -821,6 +876,7 @@ async function render({ model, el }) {
   for (const place of [document.documentElement, document.body]) {
     themes.observe(place, { attributes: true, attributeFilter: ["data-theme", "data-jp-theme-light"] });
   }
+  if (told.dictionary) added.max = told.dictionary.strongest.length - 1;
   const fromCode = () => { if (!same(model.get("code"), state.z)) setCode(model.get("code")); };
   const fromSelected = () => {
     const row = told.rows.indexOf(model.get("selected"));

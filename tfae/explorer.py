@@ -31,6 +31,7 @@ from tfae import plot
 from tfae.adversarial import check_autoencoder
 from tfae.anomaly import threshold
 from tfae.checks import check_inputs, check_samples, check_size
+from tfae.dictionary import SparseDictionary
 from tfae.files import written_whole
 from tfae.hooks import LayerCall, recording
 from tfae.inference import in_batches
@@ -120,6 +121,23 @@ def written(function: Callable, shape: tuple[int, ...], arrays: Arrays) -> dict[
     writer = Writer(arrays)
     output = writer.follow(function, shape)
     return {"shape": list(shape), "operations": writer.operations, "output": output}
+
+
+def _features(dictionary: SparseDictionary, arrays: Arrays) -> dict[str, Any]:
+    """Return how strongly the features of a dictionary fire for a code, written down."""
+    writer, (features, units) = Writer(arrays), dictionary.decoder.kernel.shape
+    shift = -np.asarray(dictionary.centre) / float(dictionary.scale)
+    scale = np.full(units, 1 / float(dictionary.scale))
+    value = writer.add("affine", [0], (units,), scale=arrays.add(scale), shift=arrays.add(shift))
+    kernel, bias = (writer.weights(part) for part in (dictionary.encoder.kernel, dictionary.encoder.bias))
+    value = writer.add("dense", [value], (features,), kernel=kernel, bias=bias)
+    value = writer.add("activate", [value], (features,), name="relu")
+    if dictionary.activation == "topk":
+        value = writer.add("top_k", [value], (features,), k=dictionary.k)
+    elif dictionary.activation != "relu":
+        threshold = np.broadcast_to(np.asarray(dictionary.threshold), (features,))
+        value = writer.add("above", [value], (features,), threshold=arrays.add(threshold))
+    return {"shape": [units], "operations": writer.operations, "output": value}
 
 
 def _maker(tensor: Any, calls: list[LayerCall]) -> LayerCall:
@@ -391,6 +409,8 @@ class Explorer:
         ``factor_names`` are used where it has them. An array is ``x_test`` alone.
     n_points : int
         Held-out samples on the plane, evenly taken from `dataset`.
+    dictionary : tfae.dictionary.SparseDictionary, optional
+        Of the code: its features can be switched off and on (chapter 16).
     false_alarm_share : float
         Share of held-out samples whose reconstruction error is above the threshold that is shown
         (`tfae.anomaly.threshold`).
@@ -408,7 +428,13 @@ class Explorer:
     """
 
     def __init__(
-        self, autoencoder: Any, dataset: Any, *, n_points: int = 1000, false_alarm_share: float = 0.05
+        self,
+        autoencoder: Any,
+        dataset: Any,
+        *,
+        n_points: int = 1000,
+        dictionary: SparseDictionary | None = None,
+        false_alarm_share: float = 0.05,
     ) -> None:
         check_autoencoder(autoencoder)
         if isinstance(autoencoder, ConditionalVariationalAutoencoder):
@@ -424,6 +450,13 @@ class Explorer:
         self.z = autoencoder.encode(self.x)
         if self.z.ndim != 2 or self.z.shape[1] < 2:
             raise ValueError(f"a code has shape {self.z.shape[1:]}; the explorer takes flat codes of 2 units or more")
+        self.dictionary = dictionary
+        if dictionary is not None and (
+            dictionary.decoder.input_shape is None or len(dictionary.centre) != len(self.z.T)
+        ):
+            raise ValueError(
+                f"the dictionary is not one of codes of {self.z.shape[1]} units: fit it to autoencoder.encode(x_train)"
+            )
         self._colourings = list(_colourings(given, self.rows, len(x)))
         train = given.get("x_train")
         if train is None:
@@ -611,6 +644,7 @@ class Explorer:
             "centre": arrays.add(z.mean(axis=0)),
             "listed": sorted(np.argsort(-z.std(axis=0))[:LISTED].tolist()),
             "colourings": [c | {"values": arrays.add(c["values"])} for c in self._colourings],
+            "dictionary": self._dictionary(arrays),
             "check": [arrays.add(in_batches(lambda x: code(x, training=False), self.x[:1], 1)),
                       arrays.add(autoencoder.decode(self.z[:1]))],
             "palette": plot.COLOURS,
@@ -618,6 +652,14 @@ class Explorer:
             "arrays": arrays.table,
             "data": arrays.text(),
         }  # fmt: skip
+
+    def _dictionary(self, arrays: Arrays) -> dict[str, Any] | None:
+        if self.dictionary is None:
+            return None
+        directions = self.dictionary.directions * float(self.dictionary.scale)
+        strongest = self.dictionary.encode(self._codes).max(axis=0)
+        return {"network": _features(self.dictionary, arrays), "directions": arrays.add(directions),
+                "strongest": arrays.add(strongest)}  # fmt: skip
 
 
 def _named(dataset: Any) -> dict[str, Any]:
