@@ -375,7 +375,10 @@ async function render({ model, el }) {
     probe.style.color = `var(--${name})`;
     return getComputedStyle(probe).color.match(/[\d.]+/g).slice(0, 3).map(Number);
   };
-  const colourOf = (i) => (palette[i % 10] === "#000000" ? css(colour("text")) : palette[i % 10]);
+  const colourOf = (i) => { // black and dark colours are lightened on a dark ground
+    const own = palette[i % 10].match(/\w\w/g).map((digits) => parseInt(digits, 16)), text = colour("text");
+    return css(text[0] < 128 ? own : mix(own, text, Math.max(...own) ? 0.25 : 1));
+  };
   const onRamp = (t) => {
     const at = clamp(t, 0, 1) * (told.ramp.length - 1), low = Math.min(Math.floor(at), told.ramp.length - 2);
     return css(mix(told.ramp[low], told.ramp[low + 1], at - low));
@@ -542,7 +545,7 @@ async function render({ model, el }) {
     paint(drawn, drawing);
     paint(input, state.input);
     hint.hidden = Boolean(state.input);
-    const nearest = nearestTo(state.z);
+    const nearest = nearestTo(state.z, state.selected);
     paint(near, imageOf(nearest.row));
     const [kind] = told.colourings, what = kind && kind.names ? kind.names[kind.values[nearest.row]] : "";
     const distance = brief(Math.sqrt(nearest.squared));
@@ -558,10 +561,10 @@ async function render({ model, el }) {
     publish();
   }
 
-  function nearestTo(z) {
+  function nearestTo(z, except) { // a held-out image is not its own neighbour
     let best = { row: 0, squared: Infinity };
     for (let row = 0; row < n; row++) {
-      let sum = 0;
+      let sum = row === except ? Infinity : 0;
       for (let i = 0, at = row * k; i < k && sum < best.squared; i++, at++) sum += (told.points[at] - z[i]) ** 2;
       if (sum < best.squared) best = { row, squared: sum };
     }
@@ -842,11 +845,11 @@ async function render({ model, el }) {
   const root = element("div", { class: "tfae-explorer", "data-lm-suppress-shortcuts": "true" }, probe,
     lead,
     element("div", { class: "stage" },
-      element("div", { class: "left" }, plane, legend, controls, status, unitList,
-        told.dictionary ? featureList : null),
-      element("div", { class: "right" },
+      element("div", { class: "place" }, plane, legend),
+      element("div", { class: "side" },
         element("div", { class: "pictures" }, input.figure, drawn.figure, near.figure, change.figure),
-        gauge, verdict, buttons, walk)),
+        gauge, verdict, buttons, walk),
+      element("div", { class: "below" }, status, controls, unitList, told.dictionary ? featureList : null)),
     footer);
   root.addEventListener("keydown", (event) => event.stopPropagation()); // JupyterLab would take them for its own
   el.append(root);

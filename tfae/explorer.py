@@ -54,7 +54,8 @@ class Arrays:
     """Arrays that travel beside JSON, as one compressed text; what they are stands in `table`."""
 
     def __init__(self, weights: str = "float32") -> None:
-        self.weights, self.table, self._bytes = weights, [], bytearray()
+        self.weights, self._bytes = weights, bytearray()
+        self.table: list[dict[str, Any]] = []
 
     def add(self, array: Any, dtype: str = "float32") -> dict[str, int]:
         """Keep `array` and return what stands for it."""
@@ -72,7 +73,8 @@ class Writer:
     """Writes what a function does with a sample as operations of explorer.js."""
 
     def __init__(self, arrays: Arrays) -> None:
-        self.arrays, self.operations = arrays, []  # type: Arrays, list[dict[str, Any]]
+        self.arrays = arrays
+        self.operations: list[dict[str, Any]] = []
 
     def weights(self, values: Any) -> dict[str, int]:
         return self.arrays.add(np.asarray(values, "float32"), self.arrays.weights)
@@ -95,7 +97,7 @@ class Writer:
                 call = _maker(tensor, calls)
                 taken = [number(part) for part in keras.tree.flatten((call.inputs, list(call.options.values())))
                          if tf.is_tensor(part)]  # fmt: skip
-                numbers[id(tensor)] = WRITERS[_kind(call.layer)](self, call, taken)  # type: ignore[index]
+                numbers[id(tensor)] = WRITERS[_kind(call.layer)](self, call, taken)
             return numbers[id(tensor)]
 
         return number(output)
@@ -159,7 +161,7 @@ def _maker(tensor: Any, calls: list[LayerCall]) -> LayerCall:
     )
 
 
-def _kind(layer: Any) -> type | None:
+def _kind(layer: Any) -> Any:
     """Return which of the known layers this is; a subclass is one if it computes as that does."""
     return next((kind for kind in WRITERS if isinstance(layer, kind) and type(layer).call is kind.call), None)
 
@@ -233,8 +235,8 @@ def _conv(writer: Writer, layer: Any, value: int, given: list[int], made: list[i
         kernel = np.swapaxes(kernel, 2, 3)
         value = writer.add("conv_transpose", [value], made, kernel=writer.weights(kernel), bias=bias, **places)
     else:
-        kernel = writer.weights(kernel)
-        value = writer.add("conv", [value], made, kernel=kernel, bias=bias, groups=layer.groups, **places)
+        places["groups"] = layer.groups
+        value = writer.add("conv", [value], made, kernel=writer.weights(kernel), bias=bias, **places)
     return _activated(writer, layer, layer.activation, value, made)
 
 
@@ -371,7 +373,7 @@ def _of_class(writer: Writer, call: LayerCall, inputs: list[int]) -> int:
     return writer.follow(lambda z: layer.decoder(z, training=False), (units + layer.n_classes,), joined)
 
 
-WRITERS: dict[type, Callable[[Writer, LayerCall, list[int]], int]] = {
+WRITERS: dict[Any, Callable[[Writer, LayerCall, list[int]], int]] = {
     layers.Dense: _dense,
     layers.Conv1DTranspose: _conv, layers.Conv2DTranspose: _conv, layers.Conv1D: _conv, layers.Conv2D: _conv,
     layers.MaxPooling1D: _pool, layers.MaxPooling2D: _pool,
@@ -451,9 +453,7 @@ class Explorer:
         if self.z.ndim != 2 or self.z.shape[1] < 2:
             raise ValueError(f"a code has shape {self.z.shape[1:]}; the explorer takes flat codes of 2 units or more")
         self.dictionary = dictionary
-        if dictionary is not None and (
-            dictionary.decoder.input_shape is None or len(dictionary.centre) != len(self.z.T)
-        ):
+        if dictionary is not None and (not dictionary.built or dictionary.directions.shape[1] != self.z.shape[1]):
             raise ValueError(
                 f"the dictionary is not one of codes of {self.z.shape[1]} units: fit it to autoencoder.encode(x_train)"
             )
@@ -545,7 +545,7 @@ class Explorer:
         points, cursor = ((codes - z.mean(axis=0)) @ directions[:2].T for codes in (z, self.code))
         labels = next((shown["values"] for shown in self._colourings if shown["names"]), np.zeros(len(z), int))
         with plt.rc_context(plot.STYLE | {"font.size": 9}):
-            figure, (left, right) = plt.subplots(1, 2, figsize=(6, 3), dpi=80, width_ratios=(1.4, 1))
+            figure, (left, right) = plt.subplots(1, 2, figsize=(6, 3), dpi=100, width_ratios=(1.4, 1))
             for i, label in enumerate(np.unique(labels)):
                 style = {"color": plot.COLOURS[i % 10], "marker": plot.MARKERS[i % 10], "linewidths": 0}
                 left.scatter(*points[labels == label].T, s=7, **style)
@@ -560,10 +560,10 @@ class Explorer:
                 right.plot(drawn.ravel())
             right.set_title("drawn there")
             buffer = io.BytesIO()
-            figure.savefig(buffer, format="png", dpi=80)
+            figure.savefig(buffer, format="png", dpi=100)
             plt.close(figure)
         small = io.BytesIO()
-        Image.open(buffer).convert("RGB").quantize(32).save(small, "png", optimize=True)
+        Image.open(buffer).convert("RGB").quantize(64).save(small, "png", optimize=True)
         return small.getvalue()
 
     def fragment(self) -> str:

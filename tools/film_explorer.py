@@ -7,18 +7,23 @@ import io
 import math
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from tfae import data  # first of all: it keeps TensorFlow quiet
 from tfae.explorer import Explorer
 
 from PIL import Image
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Locator, Page, sync_playwright
 
 from draw_readme_figure import trained
 
 PATH = Path(__file__).resolve().parent.parent / "docs" / "explorer.webp"
 WIDTH, HEIGHT, FRAME = 1000, 575, 80  # pixels, pixels, milliseconds
+TURN = [i / 60 * 2 * math.pi for i in range(61)]
+WALK = [(0.5 - 0.33 * math.cos(t), 0.5 + 0.3 * math.sin(t) * math.cos(t / 2)) for t in TURN]
+BOWS = [(0.36, -2.4 + i * 0.44) for i in range(10)] + [(0.64, -1.5 + i * 0.44) for i in range(10)]
+THREE = [(0.48 + 0.16 * math.cos(a), y + 0.14 * math.sin(a)) for y, a in BOWS]
 
 
 def main() -> None:
@@ -30,31 +35,17 @@ def main() -> None:
         page = browser.new_page(viewport={"width": WIDTH, "height": 900})
         page.goto((Path(folder) / "page.html").as_uri())
         page.wait_for_selector("[data-ready]")
-        frames = [*walk(page), *draw(page)]
+        frames = [*drag(page, page.locator(".plane"), WALK)]
+        page.get_by_role("button", name="Clear").click()
+        frames += drag(page, page.locator(".pictures canvas").first, THREE + 15 * THREE[-1:])
         browser.close()
     frames[0].save(PATH, save_all=True, append_images=frames[1:], duration=FRAME, loop=0, quality=70, method=6)
     print(f"{PATH.name}: {len(frames)} frames, {PATH.stat().st_size / 1e6:.2f} MB")
 
 
-def walk(page: Page):
-    """Go round the plane, in and out."""
-    turns = [i / 60 * 2 * math.pi for i in range(61)]
-    places = [(0.5 - 0.33 * math.cos(t), 0.5 + 0.3 * math.sin(t) * math.cos(t / 2)) for t in turns]
-    yield from strokes(page, page.locator(".plane"), places, 1)
-
-
-def draw(page: Page):
-    """Draw a three."""
-    page.get_by_role("button", name="Clear").click()
-    arcs = [(0.48, 0.36, -2.4, 1.6), (0.48, 0.64, -1.5, 2.5)]
-    places = [(x + 0.16 * math.cos(a + (b - a) * i / 9), y + 0.14 * math.sin(a + (b - a) * i / 9))
-              for x, y, a, b in arcs for i in range(10)]  # fmt: skip
-    yield from strokes(page, page.locator(".pictures canvas").first, places, 15)
-
-
-def strokes(page: Page, canvas, places, rest):
-    box = canvas.bounding_box()
-    for i, (x, y) in enumerate([*places, *places[-1:] * rest]):
+def drag(page: Page, canvas: Locator, places: list[tuple[float, float]]) -> Iterator[Image.Image]:
+    box = canvas.bounding_box() or {}
+    for i, (x, y) in enumerate(places):
         page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
         if i == 0:
             page.mouse.down()
