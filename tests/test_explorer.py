@@ -484,7 +484,7 @@ def test_a_drag_moves_the_code_and_the_decoder_draws_there(opened, vae, strokes)
     gaps = np.linalg.norm(vae.encode(strokes.x_test[rows]) - z, axis=1)
     np.testing.assert_allclose(opened.ink(2), **half_a_step(strokes.x_test[rows[[gaps.argmin()]]]))
     caption = opened.page.locator("figcaption").nth(2).inner_text()
-    assert f"a {strokes.y_test[rows[gaps.argmin()]]}, " in caption and f"{gaps.min():.3g}"[:4] in caption
+    assert f"Nearest: {strokes.y_test[rows[gaps.argmin()]]}, " in caption and f"{gaps.min():.3g}"[:4] in caption
 
 
 def test_a_tap_on_a_point_takes_its_image(opened, strokes):

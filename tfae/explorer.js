@@ -446,6 +446,7 @@ async function render({ model, el }) {
     context.drawImage(background, 0, 0);
     context.strokeStyle = context.fillStyle = strong;
     context.lineWidth = 2 * ratio;
+    context.font = `600 ${14 * ratio}px system-ui, sans-serif`;
     const ends = state.ends.map((z) => z && toPlane(...here(z)));
     if (ends[0] && ends[1]) {
       context.beginPath();
@@ -453,7 +454,7 @@ async function render({ model, el }) {
       context.lineTo(...ends[1]);
       context.stroke();
     }
-    ends.forEach((end, i) => end && context.fillText("AB"[i], end[0], end[1] - 12 * ratio));
+    ends.forEach((end, i) => end && context.fillText("AB"[i], end[0] - 4 * ratio, end[1] - 14 * ratio));
     if (state.posterior) drawEllipse(context);
     const [x, y] = toPlane(...here());
     for (const [r, line, stroke] of [[9, 5, css(colour("card"))], [9, 2.5, strong]]) {
@@ -549,7 +550,7 @@ async function render({ model, el }) {
     paint(near, imageOf(nearest.row));
     const [kind] = told.colourings, what = kind && kind.names ? kind.names[kind.values[nearest.row]] : "";
     const distance = brief(Math.sqrt(nearest.squared));
-    near.caption.textContent = `Nearest${what ? ` is a ${what}` : ""}, ${distance} away`;
+    near.caption.textContent = `Nearest: ${what ? `${what}, ` : ""}${distance} away`;
     showError(drawing);
     showUnits(drawing);
     if (told.dictionary && featureList.open && !state.features) showFeatures();
@@ -587,8 +588,8 @@ async function render({ model, el }) {
       const error = squared(drawing, x) / pixels, alarm = error > told.threshold;
       gauge.firstChild.style.width = `${clamp(50 * error / told.threshold, 1, 100)}%`;
       gauge.classList.toggle("alarm", alarm);
-      verdict.textContent = `Error per pixel ${brief(error)}: ${alarm ? "above" : "below"} the alarm at `
-        + `${brief(told.threshold)}, which ${(100 * told.alarms).toFixed(0)} % of the held-out images are above`;
+      verdict.textContent = `Error per pixel ${brief(error)}, ${alarm ? "above" : "below"} the alarm at `
+        + `${brief(told.threshold)}, which ${(100 * told.alarms).toFixed(0)} % of held-out images exceed`;
     }
     if (state.unit !== null) return;
     change.caption.textContent = x ? "Squared error" : "Touch a unit below";
@@ -703,7 +704,7 @@ async function render({ model, el }) {
     });
   }
   if (draws) follow(input.canvas, ([x0, y0], [x1, y1]) => {
-    const image = state.input ? Float64Array.from(state.input) : new Float64Array(pixels), pen = height / 26;
+    const image = state.input ? Float64Array.from(state.input) : new Float64Array(pixels), pen = height / 22;
     const [ax, ay, dx, dy] = [x0 * width, y0 * height, (x1 - x0) * width, (y1 - y0) * height];
     for (let i = 0; i < pixels; i++) {
       const px = (i % width) + 0.5 - ax, py = Math.floor(i / width) + 0.5 - ay;
