@@ -305,9 +305,10 @@ async function render({ model, el }) {
   drawn.canvas.after(pointer);
   const hint = element("div", { class: "hint" }, "with mouse or finger");
   if (draws) input.canvas.after(hint);
+  for (const { canvas } of [...(draws ? [input] : []), ...(told.shape ? [drawn] : [])]) canvas.classList.add("touch");
 
   const plane = element("canvas", {
-    class: "plane", tabindex: 0, role: "application",
+    class: "plane touch", tabindex: 0, role: "application",
     "aria-label": "Plane of codes. Arrow keys move, Shift makes finer steps, Home goes back to where you began.",
   });
   const status = element("p", { class: "status", "aria-live": "polite" });
@@ -433,7 +434,7 @@ async function render({ model, el }) {
       const y = bounds[3] - ((row + 0.5) / lines) * (bounds[3] - bounds[2]);
       let least = Infinity;
       for (const [u, v, beside] of codes) least = Math.min(least, (u - x) ** 2 + (v - y) ** 2 + beside);
-      const alpha = clamp(Math.sqrt(least) / told.radius - 1, 0, 1);
+      const alpha = clamp(Math.sqrt(least) / (told.radius || 1e-9) - 1, 0, 1);
       image.data.set([...grey, 215 * alpha], 4 * (row * columns + column));
     }
     fog.getContext("2d").putImageData(image, 0, 0);

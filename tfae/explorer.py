@@ -16,6 +16,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -585,12 +586,12 @@ class Explorer:
         state = {"esm": _source("explorer.js"), "content": content}
         state |= {"code": self._get("code"), "selected": self._get("selected")}
         picture = base64.b64encode(self.picture()).decode()
-        escaped = json.dumps(state, allow_nan=False).replace("<", "\\u003c")
-        return HOST.format(css=_source("explorer.css"), picture=picture, name=self.name, state=escaped)
+        text = json.dumps(state, allow_nan=False).replace("<", "\\u003c")
+        return HOST.format(css=_source("explorer.css"), picture=picture, name=escape(self.name), state=text)
 
     def html(self) -> str:
         """Return a whole page, which opens from the disk; `fragment` is its midst."""
-        return PAGE.format(name=self.name, fragment=self.fragment())
+        return PAGE.format(name=escape(self.name), fragment=self.fragment())
 
     def save(self, path: str | Path) -> None:
         """Write the page, below 3 MB, whole or not at all.
@@ -620,7 +621,8 @@ class Explorer:
         code = autoencoder.encoder if variational else autoencoder.code
         z, directions = self._plane()
         gaps = cdist(z, self._codes)
-        gaps[gaps == 0] = np.inf  # where a held-out code stands for itself
+        if self._codes is self.z:
+            np.fill_diagonal(gaps, np.inf)  # a code is not its own neighbour
         encoder = written(lambda x: code(x, training=False), self.x.shape[1:], arrays)
         decoder = written(lambda codes: autoencoder.decoded(codes, training=False), z.shape[1:], arrays)
         images, dtype = (np.round(self.x * 255), "uint8") if self._in_bytes else (self.x, "float32")
