@@ -744,7 +744,10 @@ def lab(tmp_path):
     nbformat = pytest.importorskip("nbformat", reason="JupyterLab is not installed")
     pytest.importorskip("jupyterlab", reason="JupyterLab is not installed")
     pytest.importorskip("anywidget", reason="anywidget is not installed")
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in CELLS])
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook = nbformat.v4.new_notebook(
+        metadata={"kernelspec": kernel}, cells=[nbformat.v4.new_code_cell(cell) for cell in CELLS]
+    )
     nbformat.write(notebook, tmp_path / "touch.ipynb")
     here = {f"JUPYTER_{name}_DIR": str(tmp_path / name) for name in ("CONFIG", "RUNTIME", "DATA")}
     root = str(Path(__file__).resolve().parent.parent)
