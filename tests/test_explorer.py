@@ -417,7 +417,7 @@ class Opened:
             }""",
             picture,
         )
-        return (1 - np.array(grey) / 255).reshape(1, 28, 28, 1)
+        return (1 - np.array(grey, "float32") / 255).reshape(1, 28, 28, 1)
 
     def drag(self, selector, *places):
         box = self.page.locator(selector).bounding_box()
@@ -582,6 +582,7 @@ def test_keys_move_the_code(opened):
     assert heard == 0
     opened.page.locator(".pictures canvas >> nth=1").focus()
     opened.page.keyboard.press("ArrowDown")
+    opened.settle()
     assert "This pixel" in opened.page.locator("figcaption").nth(1).inner_text()
 
 
@@ -663,6 +664,7 @@ def test_a_longer_code_of_a_table_and_of_colour_images_is_shown(browser, tmp_pat
         _, _, main = np.linalg.svd(z - z.mean(axis=0), full_matrices=False)
         assert np.linalg.norm(moved - main[:2].T @ (main[:2] @ moved)) < 1e-5 < np.linalg.norm(moved)
         opened.page.get_by_label("Across").select_option("unit 3")
+        assert opened.page.get_by_label("Up").locator("option:checked").inner_text() == "unit 0"  # at right angles
         before = np.array(opened.get("code"))
         opened.page.locator(".plane").focus()
         opened.page.keyboard.press("ArrowRight")
@@ -692,7 +694,7 @@ def test_a_dictionary_fires_as_in_keras(engine, kind):
 
 def test_a_feature_is_switched_off_and_added_as_by_a_splice(browser, tmp_path):
     rng = np.random.default_rng(0)
-    x = rng.random((200, 8, 8, 1)).astype("float32")
+    x = rng.integers(0, 256, (200, 8, 8, 1)).astype("float32") / 255
     encoder, decoder = (
         models.dense_encoder((8, 8, 1), 4, (9,), seed=0),
         models.dense_decoder((8, 8, 1), 4, (9,), seed=1),

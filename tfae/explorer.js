@@ -323,17 +323,21 @@ async function render({ model, el }) {
     ...told.directions.map((array, i) => ({ name: `direction ${i + 1}`, vector: Array.from(array), main: true })),
     ...told.listed.map((unit) => ({ name: `unit ${unit}`, vector: unitVector(unit), main: false })),
   ];
-  const select = (label, options, chosen, act) => {
+  const select = (options, chosen, act) => {
     const made = element("select", { onchange: () => act(+made.value) });
     made.append(...options.map((name, i) => element("option", { value: i, selected: i === chosen }, name)));
-    return element("label", {}, label, made);
+    return made;
   };
   const axes = { across: directions[0], up: directions[1] };
-  const choose = (axis) => (i) => {
-    axes[axis] = directions[i];
-    layout();
-  };
   const names = directions.map(({ name }) => name);
+  const choosers = { across: select(names, 0, (i) => choose("across", "up", i)), up: select(names, 1, (i) => choose("up", "across", i)) };
+  function choose(axis, other, i) { // the two stay at right angles: two units or two main directions, never one twice
+    const before = axes[axis], chosen = axes[axis] = directions[i];
+    if (axes[other] === chosen) axes[other] = before;
+    if (axes[other].main !== chosen.main) axes[other] = directions.find((d) => d !== chosen && d.main === chosen.main);
+    choosers[other].value = directions.indexOf(axes[other]);
+    layout();
+  }
   const colourBy = { ...(told.colourings[0] || { name: "none", values: new Float32Array(n), names: [""] }) };
   const legend = element("div", { class: "legend" });
 
@@ -343,10 +347,8 @@ async function render({ model, el }) {
   const toPlane = (a, b) => [(a - bounds[0]) * scale.x, (bounds[3] - b) * scale.y];
   const here = (z = state.z) => [coordinate(z, axes.across), coordinate(z, axes.up)];
   const moveTo = (a, b) => {
-    const [from, other] = here();
-    let z = plus(state.z, axes.across.vector, a - from);
-    if (axes.up !== axes.across) z = plus(z, axes.up.vector, b - coordinate(z, axes.up));
-    setCode(z);
+    const [x, y] = here();
+    setCode(plus(plus(state.z, axes.across.vector, a - x), axes.up.vector, b - y));
   };
 
   function layout() {
@@ -426,8 +428,7 @@ async function render({ model, el }) {
     const [a, b] = here(), count = told.training.length / k;
     const codes = Array.from({ length: count }, (_, i) => {
       const z = units(i, told.training), [x, y] = here(z);
-      const beside = squared(z, state.z) - (x - a) ** 2 - (axes.up === axes.across ? 0 : (y - b) ** 2);
-      return [x, y, Math.max(beside, 0)]; // the plane's directions are at right angles, or one unit and one direction
+      return [x, y, Math.max(squared(z, state.z) - (x - a) ** 2 - (y - b) ** 2, 0)]; // the last: beside the plane
     });
     for (let row = 0; row < lines; row++) for (let column = 0; column < columns; column++) {
       const x = bounds[0] + ((column + 0.5) / columns) * (bounds[1] - bounds[0]);
@@ -521,9 +522,8 @@ async function render({ model, el }) {
   };
 
   function setCode(z, { image = null, row = null, posterior = null, features = null } = {}) {
-    const beside = axes.across.vector.concat(axes.up.vector); // has the code left the plane that the fog shows?
-    const moved = plus(z, state.z, -1), [a, b] = [0, k].map((from) => dot(moved, beside.slice(from, from + k)));
-    if (dot(moved, moved) - a * a - (axes.up === axes.across ? 0 : b * b) > 1e-9 * (1 + dot(z, z))) background = null;
+    const moved = plus(z, state.z, -1), within = dot(moved, axes.across.vector) ** 2 + dot(moved, axes.up.vector) ** 2;
+    if (dot(moved, moved) - within > 1e-9 * (1 + dot(z, z))) background = null; // it has left the plane of the fog
     Object.assign(state, { z: Array.from(z), input: image, selected: row, posterior, features });
     refresh();
   }
@@ -824,14 +824,14 @@ async function render({ model, el }) {
 
   const colourNames = told.colourings.map(({ name }) => name);
   const controls = element("div", { class: "controls" },
-    colourNames.length > 1 ? select("Colour", colourNames, 0, (i) => {
+    colourNames.length > 1 ? element("label", {}, "Colour", select(colourNames, 0, (i) => {
       Object.assign(colourBy, told.colourings[i]);
       drawLegend();
       background = null;
       refresh();
-    }) : null,
-    directions.length > 2 ? select("Across", names, 0, choose("across")) : null,
-    directions.length > 2 ? select("Up", names, 1, choose("up")) : null);
+    })) : null,
+    directions.length > 2 ? element("label", {}, "Across", choosers.across) : null,
+    directions.length > 2 ? element("label", {}, "Up", choosers.up) : null);
   const buttons = element("div", { class: "buttons" },
     button("Another held-out image", () => selectRow(Math.floor(Math.random() * n))),
     draws ? button("Clear", () => setCode(state.z)) : null,

@@ -155,7 +155,8 @@ def _maker(tensor: Any, calls: list[LayerCall]) -> LayerCall:
             "Keras, or give a decoder and an encoder made of them"
         )
     layer = made[0].layer
-    inside = "" if made[0].is_leaf else ", which computes something outside of the layers that it calls,"
+    whole = made[0].is_leaf or type(layer).__module__.startswith("keras.")  # one of Keras's own
+    inside = "" if whole else ", which computes something outside of the layers that it calls,"
     raise ValueError(
         f"layer {layer.name!r} ({type(layer).__name__}){inside} cannot run in a page; the explorer runs "
         f"{', '.join(sorted(kind.__name__ for kind in WRITERS))}, and what does nothing outside training"
