@@ -742,7 +742,10 @@ PAGE = """<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Latent space of {name}</title>
-<style>:root {{ color-scheme: light dark; }} body {{ margin: 0 auto; padding: 20px; max-width: 1280px; }}</style>
+<style>
+:root {{ color-scheme: light dark; background: light-dark(#ffffff, #121417); }}
+body {{ margin: 0 auto; padding: 20px; max-width: 1280px; background: inherit; }}
+</style>
 </head>
 <body><main>
 {fragment}
