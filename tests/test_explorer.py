@@ -654,7 +654,8 @@ def test_a_longer_code_of_a_table_and_of_colour_images_is_shown(browser, tmp_pat
     rng = np.random.default_rng(0)
     for shape in ((30,), (8, 8, 3)):
         model = with_random_weights(models.dense_autoencoder(shape, 5, hidden=(9,), output_activation="linear"))
-        x = rng.normal(size=(60, *shape)).astype("float32") if len(shape) == 1 else rng.random((60, *shape))
+        x = rng.normal(size=(60, *shape)) if len(shape) == 1 else rng.integers(0, 256, (60, *shape)) / 255
+        x = x.astype("float32")
         explorer.Explorer(model, x).save(tmp_path / "page.html")
         opened = Opened(browser, tmp_path / "page.html")
         before = np.array(opened.get("code"))

@@ -412,7 +412,8 @@ class Explorer:
         Of a data set or a mapping ``x_test`` is shown; ``x_train``, ``y_test``, ``class_names``, ``factors_test`` and
         ``factor_names`` are used where it has them. An array is ``x_test`` alone.
     n_points : int
-        Held-out samples on the plane, evenly taken from `dataset`.
+        Held-out samples on the plane, evenly taken from `dataset`; images in [0, 1] in 256 levels of grey, or of each
+        colour.
     dictionary : tfae.dictionary.SparseDictionary, optional
         Of the code: its features can be switched off and on (chapter 16).
     false_alarm_share : float
