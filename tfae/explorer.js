@@ -133,7 +133,8 @@ const OPERATIONS = {
       for (let k = 0; k < c; k++) {
         const x = input.data[from + k], first = Math.floor(k / own) * each;
         if (x === 0) continue;
-        for (let m = first, n = (tap * own + (k % own)) * C + first; m < first + each; m++, n++) out[to + m] += x * kernel[n];
+        const weights = (tap * own + (k % own)) * C;
+        for (let m = first; m < first + each; m++) out[to + m] += x * kernel[weights + m];
       }
     });
     return out;
@@ -250,7 +251,8 @@ function element(tag, attributes = {}, ...children) {
   const made = Object.assign(document.createElement(tag), { className: attributes.class || "" });
   for (const [name, value] of Object.entries(attributes)) {
     if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
-    else if (name !== "class" && value !== false && value !== null) made.setAttribute(name, value === true ? "" : value);
+    else if (name === "class" || value === false || value === null) continue;
+    else made.setAttribute(name, value === true ? "" : value);
   }
   made.append(...children.filter((child) => child !== null));
   return made;
@@ -258,18 +260,21 @@ function element(tag, attributes = {}, ...children) {
 
 /** Draw marker `i` of tfae.plot (circle, square, triangles, ...) around a place. */
 function mark(context, i, x, y, r) {
+  const turn = Math.PI / 180;
   const corners = [null, [45, 135, 225, 315], [270, 30, 150], [0, 90, 180, 270], [90, 210, 330], "+", "x",
     [180, 300, 60], [0, 120, 240], "*"][i % 10];
   context.beginPath();
   if (corners === null) context.arc(x, y, r, 0, 7);
   else if (typeof corners === "string") {
-    const star = corners === "*", n = star ? 10 : 12, turn = corners === "x" ? 45 : 0;
+    const star = corners === "*", n = star ? 10 : 12, lean = corners === "x" ? 45 : 0;
     for (let k = 0; k < n; k++) {
-      const a = ((star ? k * 36 - 90 : Math.floor(k / 3) * 90 + [-21, 21, 45][k % 3] + turn) * Math.PI) / 180;
+      const a = (star ? k * 36 - 90 : Math.floor(k / 3) * 90 + [-21, 21, 45][k % 3] + lean) * turn;
       const far = star ? (k % 2 ? 0.5 : 1.3) * r : (k % 3 === 2 ? 0.55 : 1.2) * r;
       context.lineTo(x + far * Math.cos(a), y + far * Math.sin(a));
     }
-  } else for (const a of corners) context.lineTo(x + 1.25 * r * Math.cos(a * Math.PI / 180), y + 1.25 * r * Math.sin(a * Math.PI / 180));
+  } else {
+    for (const a of corners) context.lineTo(x + 1.25 * r * Math.cos(a * turn), y + 1.25 * r * Math.sin(a * turn));
+  }
   context.fill();
 }
 
@@ -284,7 +289,10 @@ async function render({ model, el }) {
   };
   const [height, width, channels] = told.shape || [100, 200, 0];
   const still = matchMedia("(prefers-reduced-motion: reduce)");
-  const state = { z: units(0), input: null, posterior: null, selected: null, unit: null, pixel: null, ends: [null, null], features: null };
+  const state = { // what is looked at: a code; the image that it is of, if any; what is touched; a path; a dictionary
+    z: units(0), input: null, posterior: null, selected: null, unit: null, pixel: null, ends: [null, null],
+    features: null,
+  };
   const home = model.get("code").length ? model.get("code") : units(0);
 
   // The places of the page.
@@ -330,7 +338,10 @@ async function render({ model, el }) {
   };
   const axes = { across: directions[0], up: directions[1] };
   const names = directions.map(({ name }) => name);
-  const choosers = { across: select(names, 0, (i) => choose("across", "up", i)), up: select(names, 1, (i) => choose("up", "across", i)) };
+  const choosers = {
+    across: select(names, 0, (i) => choose("across", "up", i)),
+    up: select(names, 1, (i) => choose("up", "across", i)),
+  };
   function choose(axis, other, i) { // the two stay at right angles: two units or two main directions, never one twice
     const before = axes[axis], chosen = axes[axis] = directions[i];
     if (axes[other] === chosen) axes[other] = before;
@@ -355,7 +366,8 @@ async function render({ model, el }) {
     places = Array.from({ length: n }, (_, i) => here(units(i)));
     const ends = (j) => {
       const sorted = places.map((place) => place[j]).sort((a, b) => a - b);
-      const low = sorted[Math.floor(0.005 * n)], high = sorted[Math.ceil(0.995 * n) - 1], gap = 0.12 * (high - low || 1);
+      const low = sorted[Math.floor(0.005 * n)], high = sorted[Math.ceil(0.995 * n) - 1];
+      const gap = 0.12 * (high - low || 1);
       return [low - gap, high + gap];
     };
     const [left, right] = ends(0), [bottom, top] = ends(1);
@@ -609,7 +621,8 @@ async function render({ model, el }) {
     if (state.pixel !== null) {
       const z = Float64Array.from(state.z), at = state.pixel * Math.max(channels, 1);
       slopes = sliders.map(({ unit }) => derivative(decoder, z, unit)[at]);
-      pointer.style.cssText = `left: ${(100 * (state.pixel % width)) / width}%; top: ${(100 * Math.floor(state.pixel / width)) / height}%;`
+      const column = state.pixel % width, row = Math.floor(state.pixel / width);
+      pointer.style.cssText = `left: ${(100 * column) / width}%; top: ${(100 * row) / height}%;`
         + `width: ${100 / width}%; height: ${100 / height}%`;
       drawn.caption.textContent = `This pixel: ${drawing[at].toFixed(2)}`;
     } else drawn.caption.textContent = "The decoder draws";
@@ -630,7 +643,10 @@ async function render({ model, el }) {
 
   function say(text) { // at most three times a second, so that a screen reader can follow
     clearTimeout(speaking);
-    speaking = setTimeout(() => { status.textContent = text; spoken = Date.now(); }, Math.max(0, spoken + 350 - Date.now()));
+    speaking = setTimeout(() => {
+      status.textContent = text;
+      spoken = Date.now();
+    }, Math.max(0, spoken + 350 - Date.now()));
   }
 
   function publish() {
@@ -662,7 +678,10 @@ async function render({ model, el }) {
       act(at, to, event);
       at = to;
     });
-    for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, () => { if (at) done(at); at = null; });
+    for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, () => {
+      if (at) done();
+      at = null;
+    });
   };
 
   let travelled = 0;
@@ -697,8 +716,8 @@ async function render({ model, el }) {
       const by = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
       if (event.key === "Escape") state.pixel = null;
       else if (by) {
-        const at = state.pixel ?? (height >> 1) * width + (width >> 1);
-        state.pixel = clamp(Math.floor(at / width) + by[1], 0, height - 1) * width + clamp((at % width) + by[0], 0, width - 1);
+        const at = state.pixel ?? (height >> 1) * width + (width >> 1), row = Math.floor(at / width) + by[1];
+        state.pixel = clamp(row, 0, height - 1) * width + clamp((at % width) + by[0], 0, width - 1);
       } else return;
       event.preventDefault();
       refresh();
@@ -728,7 +747,8 @@ async function render({ model, el }) {
     const name = button(`unit ${unit}`, () => { state.unit = state.unit === unit ? null : unit; refresh(); });
     name.setAttribute("aria-label", `what unit ${unit} draws`);
     const bar = element("i"), value = element("span", { class: "value" });
-    return { unit, range, name, bar, value, row: element("div", { class: "unit" }, name, range, value, element("div", { class: "bar" }, bar)) };
+    const row = element("div", { class: "unit" }, name, range, value, element("div", { class: "bar" }, bar));
+    return { unit, range, name, bar, value, row };
   });
   const path = element("input", {
     type: "range", min: 0, max: 1, step: 0.01, value: 0, "aria-label": "place on the path from A to B", disabled: true,
@@ -753,7 +773,9 @@ async function render({ model, el }) {
   const normal = () => Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random());
   const another = button("Another code of this image", () => {
     const { input: image, posterior, selected } = state;
-    if (posterior) setCode(posterior.mean.map((m, i) => m + posterior.spread[i] * normal()), { image, posterior, row: selected });
+    if (!posterior) return;
+    const z = posterior.mean.map((mean, i) => mean + posterior.spread[i] * normal());
+    setCode(z, { image, posterior, row: selected });
   });
 
   // A dictionary of the code: features that fire here, each to be turned down, off or on, all else left as it is.
@@ -762,7 +784,7 @@ async function render({ model, el }) {
   const added = element("input", { type: "number", min: 0, value: 0, "aria-label": "number of a feature" });
   const featureList = element("details", { class: "units", ontoggle: () => refresh() },
     element("summary", {}, "Features of the dictionary"),
-    element("p", { class: "note" }, "Those that fire here, the strongest first. Switch one off, or turn it up, and watch the drawing."),
+    element("p", { class: "note" }, "Those that fire here, the strongest first. Switch one off, or turn it up."),
     featureRows, element("div", { class: "buttons" }, added, button("Add this feature", () => {
       const j = clamp(Math.round(+added.value) || 0, 0, told.dictionary.strongest.length - 1);
       if (!state.features) showFeatures();
@@ -781,7 +803,8 @@ async function render({ model, el }) {
   function addFeature(j) {
     const { strengths, fires, rows } = state.features, most = Math.max(told.dictionary.strongest[j], fires[j]) || 1;
     strengths.set(j, fires[j]);
-    const name = button(`feature ${j}`, () => setFeature(j, strengths.get(j) > 0 ? 0 : fires[j] || told.dictionary.strongest[j]));
+    const usual = fires[j] || told.dictionary.strongest[j];
+    const name = button(`feature ${j}`, () => setFeature(j, strengths.get(j) > 0 ? 0 : usual));
     const range = element("input", {
       type: "range", min: 0, max: 1.5 * most, step: "any", "aria-label": `strength of feature ${j}`,
       oninput: () => setFeature(j, +range.value),
@@ -799,11 +822,11 @@ async function render({ model, el }) {
   }
 
   function setFeature(j, strength) {
-    const { features, input: image, selected: row } = state;
+    const { features, input: image, selected: row } = state, { directions: words } = told.dictionary;
     features.strengths.set(j, strength);
     showStrength(j);
     let z = features.from;
-    for (const [i, now] of features.strengths) z = plus(z, units(i, told.dictionary.directions), now - features.fires[i]);
+    for (const [i, now] of features.strengths) z = plus(z, units(i, words), now - features.fires[i]);
     setCode(z, { image, row, features });
   }
 
@@ -812,10 +835,12 @@ async function render({ model, el }) {
     const { names: kinds, values, name } = colourBy;
     if (!kinds) {
       const low = brief(Math.min(...values)), high = brief(Math.max(...values));
-      const stops = told.ramp.map((stop) => css(stop)).join(", ");
-      legend.append(`${name}: ${low}`, element("i", { class: "ramp", style: `background: linear-gradient(90deg, ${stops})` }), high);
+      const ramp = element("i", { class: "ramp" });
+      ramp.style.background = `linear-gradient(90deg, ${told.ramp.map(css).join(", ")})`;
+      legend.append(`${name}: ${low}`, ramp, high);
     } else if (kinds.length > 1) kinds.forEach((kind, i) => {
-      const swatch = element("canvas", { width: 24, height: 24, "aria-hidden": "true" }), context = swatch.getContext("2d");
+      const swatch = element("canvas", { width: 24, height: 24, "aria-hidden": "true" });
+      const context = swatch.getContext("2d");
       context.fillStyle = colourOf(i);
       mark(context, i, 12, 12, 7);
       legend.append(element("span", {}, swatch, kind));
@@ -837,12 +862,16 @@ async function render({ model, el }) {
     draws ? button("Clear", () => setCode(state.z)) : null,
     told.variational ? button("Sample the prior", () => setCode(state.z.map(normal))) : null,
     told.variational ? another : null);
-  const walk = element("div", { class: "path" }, button("A: start here", setEnd(0)), button("B: end here", setEnd(1)), path, play);
+  const walk = element("div", { class: "path" },
+    button("A: start here", setEnd(0)), button("B: end here", setEnd(1)), path, play);
   const unitList = element("details", k <= 8 ? { class: "units", open: true } : { class: "units" },
-    element("summary", {}, told.listed.length < k ? `The ${told.listed.length} of ${k} units that vary most` : `The ${k} units of the code`),
-    unitsNote, element("div", { class: "list", tabindex: told.listed.length > 10 ? 0 : null, role: "group", "aria-label": "units" }, ...sliders.map(({ row }) => row)));
+    element("summary", {}, told.listed.length < k ? `The ${told.listed.length} of ${k} units that vary most`
+      : `The ${k} units of the code`),
+    unitsNote,
+    element("div", { class: "list", role: "group", "aria-label": "units" }, ...sliders.map(({ row }) => row)));
   const footer = element("p", { class: "note footer" });
-  const lead = element("p", { class: "lead" }, "Drag across the plane: the decoder draws what lies there. Tap a point: that held-out image."
+  const lead = element("p", { class: "lead" },
+    "Drag across the plane: the decoder draws what lies there. Tap a point: that held-out image."
     + (draws ? " Draw a digit of your own: it is encoded while you draw." : ""));
   const root = element("div", { class: "tfae-explorer", "data-lm-suppress-shortcuts": "true" }, probe,
     lead,
@@ -858,13 +887,13 @@ async function render({ model, el }) {
 
   // Is this the network that Keras has? Said in the page.
 
-  const first = imageOf(0), largest = (a, b) => a.reduce((most, x, i) => Math.max(most, Math.abs(x - b[i])), 0);
-  const apart = largest(run(decoder, units(0)), told.check[1]), codesApart = largest(run(encoder, first), told.check[0]);
-  footer.textContent = `The network runs here, in your browser (${told.precision} weights): on one image its code and its `
-    + `drawing are within ${Math.max(codesApart, apart).toExponential(0)} of Keras's. Fog: no training image lies within `
+  const gap = (a, b) => a.reduce((most, x, i) => Math.max(most, Math.abs(x - b[i])), 0), [code, drawing] = told.check;
+  const apart = Math.max(gap(run(encoder, imageOf(0)), code), gap(run(decoder, units(0)), drawing));
+  footer.textContent = `The network runs here, in your browser (${told.precision} weights): on one image its code and `
+    + `its drawing are within ${apart.toExponential(0)} of Keras's. Fog: no training image lies within `
     + `${brief(told.radius)}, where 19 of 20 held-out images have one.`
     + (told.variational ? " Ellipses: one and two standard deviations of the image's distribution of codes." : "");
-  root.dataset.apart = Math.max(apart, codesApart);
+  root.dataset.apart = apart;
 
   // What may change around it.
 
