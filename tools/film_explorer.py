@@ -19,7 +19,7 @@ from playwright.sync_api import Locator, Page, sync_playwright
 from draw_readme_figure import trained
 
 PATH = Path(__file__).resolve().parent.parent / "docs" / "explorer.webp"
-WIDTH, HEIGHT, FRAME = 1000, 575, 80  # pixels, pixels, milliseconds
+WIDTH, HEIGHT, FRAME = 1000, 558, 80  # pixels, pixels, milliseconds
 TURN = [i / 60 * 2 * math.pi for i in range(61)]
 WALK = [(0.5 - 0.33 * math.cos(t), 0.5 + 0.3 * math.sin(t) * math.cos(t / 2)) for t in TURN]
 BOWS = [(0.36, -2.4 + i * 0.44) for i in range(10)] + [(0.64, -1.5 + i * 0.44) for i in range(10)]
