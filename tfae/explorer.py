@@ -430,6 +430,10 @@ class Explorer:
     ----------
     rows : ndarray of int, shape (n_points,)
         Which rows of ``x_test`` are shown.
+    x, z : ndarray, shapes (n_points, *sample) and (n_points, units)
+        These samples and their codes.
+    threshold : float
+        The reconstruction error above which there is an alarm.
     """
 
     def __init__(
