@@ -54,7 +54,7 @@ def engine(browser):
 
 def in_browser(engine, network, x, weights="float32"):
     """Return what the browser makes of each sample of `x`."""
-    arrays = explorer.Arrays(weights)
+    arrays = explorer.Arrays(weights=weights)
     content = {"network": explorer.written(network, x.shape[1:], arrays), "arrays": arrays.table, "data": arrays.text()}
     answers = engine.evaluate(
         """async ([content, samples]) => {
@@ -804,7 +804,7 @@ def test_in_jupyterlab_reader_and_kernel_share_the_code(browser, lab):
     run()
     said = page.locator(".jp-OutputArea-output", has_text="now ").inner_text()
     numbers = [float(text) for text in re.findall(r"-?\d+\.\d+", said)]
-    shown = [float(text.replace("−", "-")) for text in re.findall(r"unit \d: (−?[\d.]+)", status)]
+    shown = [float(text.replace("−", "-")) for text in re.findall(r"unit \d: (−?\d+\.\d+)", status)]
     assert said.startswith("now None") and len(numbers) == 2
     np.testing.assert_allclose(shown, numbers, rtol=0.01)
     page.locator(".tfae-explorer .status", has_text="unit 0: 0.250, unit 1: −0.500").wait_for()

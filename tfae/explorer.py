@@ -54,11 +54,11 @@ ACTIVATIONS = (
 class Arrays:
     """Arrays that travel beside JSON, as one compressed text; what they are stands in `table`."""
 
-    def __init__(self, weights: str = "float32") -> None:
+    def __init__(self, *, weights: str = "float32") -> None:
         self.weights, self._bytes = weights, bytearray()
         self.table: list[dict[str, Any]] = []
 
-    def add(self, array: Any, dtype: str = "float32") -> dict[str, int]:
+    def add(self, array: Any, *, dtype: str = "float32") -> dict[str, int]:
         """Keep `array` and return what stands for it."""
         array = np.ascontiguousarray(array, dtype)
         self._bytes += bytes(-len(self._bytes) % 8)  # JavaScript reads numbers at multiples of their size
@@ -78,7 +78,7 @@ class Writer:
         self.operations: list[dict[str, Any]] = []
 
     def weights(self, values: Any) -> dict[str, int]:
-        return self.arrays.add(np.asarray(values, "float32"), self.arrays.weights)
+        return self.arrays.add(np.asarray(values, "float32"), dtype=self.arrays.weights)
 
     def add(self, kind: str, inputs: list[int], shape: Any, **settings: Any) -> int:
         """Add an operation and return the number of its value; the input is value 0."""
@@ -86,7 +86,7 @@ class Writer:
         self.operations.append({"kind": kind, "inputs": inputs, "shape": shape} | settings)
         return len(self.operations)
 
-    def follow(self, function: Callable, shape: tuple[int, ...], start: int = 0) -> int:
+    def follow(self, function: Callable, shape: tuple[int, ...], *, start: int = 0) -> int:
         """Write down what `function` does with value `start`, of `shape`, and return the number of its output."""
         x = tf.zeros((1, *shape))
         with recording() as calls:
@@ -176,7 +176,7 @@ def _activated(writer: Writer, layer: Any, activation: Any, value: int, shape: A
     """Add an activation, given as Keras's function or as a layer."""
     name = getattr(activation, "__name__", "")
     if isinstance(activation, keras.Layer):
-        return writer.follow(activation, tuple(shape), value)
+        return writer.follow(activation, tuple(shape), start=value)
     if activation in (None, activations.linear):
         return value
     if activation is activations.softmax:
@@ -372,7 +372,7 @@ def _of_class(writer: Writer, call: LayerCall, inputs: list[int]) -> int:
     layer, units = call.layer, call.inputs[0].shape[-1]
     constant = writer.arrays.add(np.eye(layer.n_classes)[layer.label])
     joined = writer.add("append", inputs, (units + layer.n_classes,), constant=constant)
-    return writer.follow(lambda z: layer.decoder(z, training=False), (units + layer.n_classes,), joined)
+    return writer.follow(lambda z: layer.decoder(z, training=False), (units + layer.n_classes,), start=joined)
 
 
 WRITERS: dict[Any, Callable[[Writer, LayerCall, list[int]], int]] = {
@@ -622,7 +622,7 @@ class Explorer:
 
     def _written(self, precision: str) -> dict[str, Any]:
         """Return all that is shown, as JSON."""
-        autoencoder, arrays = self.autoencoder, Arrays(precision)
+        autoencoder, arrays = self.autoencoder, Arrays(weights=precision)
         variational = isinstance(autoencoder, VariationalAutoencoder)
         code = autoencoder.encoder if variational else autoencoder.code
         z, directions = self._plane()
@@ -639,10 +639,10 @@ class Explorer:
             "decoder": decoder,
             "variational": variational,
             "precision": precision,
-            "images": arrays.add(images, dtype),
+            "images": arrays.add(images, dtype=dtype),
             "range": [0.0, 1.0] if self._in_bytes else [float(self.x.min()), float(self.x.max())],
             "inBytes": self._in_bytes,
-            "rows": arrays.add(self.rows, "int32"),
+            "rows": arrays.add(self.rows, dtype="int32"),
             "points": arrays.add(z),
             "training": arrays.add(self._codes),
             "radius": float(np.quantile(gaps.min(axis=1), 0.95)),
