@@ -162,7 +162,7 @@ def test_the_trained_models_are_those_of_the_table_and_older_versions_of_keras_l
 # On these a reader's model or explanation stands; every other module can be copied without the training loop.
 STAND_ON_THE_LOOP = {
     "loop", "autoencoder", "variational", "models", "text", "training", "records", "adversarial", "anomaly",
-    "dictionary",
+    "dictionary", "explorer",
 }  # fmt: skip
 
 

@@ -5,13 +5,13 @@ Each topic is one module, imported by name: ``from tfae import data, models, tra
 =========================  =============================================================================
 chapter                    modules
 =========================  =============================================================================
-00 start here              data, strokes, plot
+00 start here              data, strokes, plot, explorer
 01 concepts                autoencoder, models
 02 mathematics             autoencoder, models, losses
 03 training                autoencoder, models, training
 04 variants                models, layers, losses
-05 variational             variational, models, layers, losses
-06 latent analysis         latent, disentanglement
+05 variational             variational, models, layers, losses, explorer
+06 latent analysis         latent, disentanglement, explorer
 07 visualisation           features, hooks
 08 attribution             targets, attribution, hooks
 09 surrogates              surrogates, shapley
@@ -21,7 +21,7 @@ chapter                    modules
 13 applications            anomaly, compression, heartbeats
 14 sound and text          audio, vowels, text, alphabet, sentences
 15 scaling                 distribute, cluster, loop, replicas, records
-16 sparse dictionaries     dictionary, superposition
+16 sparse dictionaries     dictionary, superposition, explorer
 =========================  =============================================================================
 
 `checks`, `files`, `internals` and `inference` are the ground that the others stand on. ``import tfae`` makes Keras know

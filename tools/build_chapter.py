@@ -74,6 +74,7 @@ def save(notebook: nbformat.NotebookNode, name: str) -> None:
             if "execution_count" in output:
                 output["execution_count"] = count
             picture = output.get("data", {}).get("image/png")
+            output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)  # its picture stays
             if picture:
                 (figures / f"{i:02}_{j}.png").write_bytes(base64.b64decode(picture))
     kernel = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
