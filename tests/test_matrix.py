@@ -34,6 +34,7 @@ from tfae import (
     targets,
 )
 from tfae.alphabet import Alphabet
+from tfae.dictionary import SparseDictionary
 from tfae.generation import GenerativeAdversarialNetwork
 from tfae.text import TextAutoencoder, Writer
 
@@ -198,6 +199,16 @@ def k_sparse(model: Any, x: Any, y: Any, run: Run) -> tuple:
     return mean_square(y, run(model.decoder, tf.where(z >= tf.sort(z)[:, -2:-1], z, 0.0))), 0.0
 
 
+def sparse_dictionary(model: Any, x: Any, y: Any, run: Run) -> tuple:
+    centre, scale, directions = model.centre.value, model.scale.value, model.decoder.kernel.value
+    z = tf.maximum(run(model.encoder, (x - centre) / scale), 0)
+    z = tf.where(z >= tf.sort(z)[:, -2:-1], z, 0.0)
+    if run.training:  # it counts for how many steps a feature was silent
+        model.silent.assign(tf.where(tf.reduce_any(z > 0, axis=0), 0.0, model.silent + 1))
+    x_hat = centre + scale * z @ (directions / tf.norm(directions, axis=1, keepdims=True))
+    return mean_square(y / scale, x_hat / scale), 0.0
+
+
 def l1(model: Any, x: Any, y: Any, run: Run) -> tuple:
     z = run(model.encoder, x)
     return mean_square(y, run(model.decoder, z)), 0.3 * tf.reduce_sum(tf.abs(z)) / len(x)
@@ -335,6 +346,12 @@ def conditional_of(parts: Parts) -> models.ConditionalVariationalAutoencoder:
     )
 
 
+def dictionary_of(parts: Parts) -> SparseDictionary:
+    model = SparseDictionary(UNITS, "topk", k=2, seed=0)  # brings its parts along
+    model.adapt(samples("table"))  # as a clone does with what it is trained on
+    return model
+
+
 def images_of(kind: type, *, units: int = UNITS, **options: Any) -> Callable[[Parts], keras.Model]:
     def make(parts: Parts) -> keras.Model:
         encoder = parts((8, 8, 1), [conv(2), conv(3, seed=1), layers.Flatten(), *dense(units)])
@@ -389,6 +406,7 @@ MODELS: dict[str, Model] = {
     "tied": Model(lambda parts: models.TiedAutoencoder(parts.encoder()), tied),
     "k-sparse": Model(of_parts(models.KSparseAutoencoder, k=2), k_sparse),
     "k-sparse subclassed": Model(of_parts(models.KSparseAutoencoder, k=2), k_sparse, form="subclassed"),
+    "dictionary": Model(dictionary_of, sparse_dictionary, loss=None),
     "L1": Model(of_parts(models.SparseAutoencoder, weight=0.3), l1, form="nested"),
     "L1 of places": Model(places_of(models.SparseAutoencoder, weight=0.3), l1, "images"),
     "KL": Model(
@@ -784,6 +802,10 @@ class Exact:
     # What the parts make together.
 
     def encoded(self, x: Any) -> np.ndarray:
+        if isinstance(self.model, SparseDictionary):
+            centre, scale = self.of(self.model.centre, self.model.scale)
+            z = np.maximum(self.through(self.model.encoder, (x - centre) / scale), 0)
+            return np.where(z >= np.sort(z)[:, -2, None], z, 0)
         return self.through(self.model.encoder, x)
 
     def code(self, x: Any) -> np.ndarray:
@@ -811,6 +833,9 @@ class Exact:
             return ACTIVATIONS["sigmoid"](a) if last else a
         if isinstance(model, TextAutoencoder):
             return self.written(z)
+        if isinstance(model, SparseDictionary):
+            centre, scale, directions = self.of(model.centre, model.scale, model.decoder.kernel)
+            return centre + scale * z @ (directions / np.linalg.norm(directions, axis=1, keepdims=True))
         decoder = getattr(model.decoder, "decoder", model.decoder)
         if hasattr(model, "n_classes") or hasattr(model.decoder, "n_classes"):  # all are of class 1
             z = np.concatenate([z, np.eye(CLASSES)[[1] * len(z)]], axis=1)
@@ -1527,6 +1552,9 @@ SUBJECTS = [
     "variational + mixed_float16",
     "variational of images + mixed_bfloat16",
 ]
+# A dictionary scales what its parts get and return, and the truths of these are of the parts alone. Nor does an attack
+# begin where all features that could move are silent.
+OF_PARTS = ("guided backpropagation", "deconvnet", "attack a code", "all activations", "atoms")
 
 
 # --- what is refused, and with which words ---------------------------------------------------------------------------
@@ -1548,6 +1576,9 @@ REFUSED: dict[tuple[str, str], str] = {  # (a line of the table, a form of data 
     ("text", "lrp of a pixel"): "relevance cannot be followed",
     ("text", "lrp"): "relevance cannot be followed",
     ("text", "target logit"): "is called 3 times for one input",
+    ("dictionary", "lrp"): "relevance cannot be followed",  # it scales what its parts get and return
+    ("dictionary", "lrp of a pixel"): "relevance cannot be followed",
+    ("dictionary", "target logit"): "which has no activation to leave out",
     ("float16", "parameter gradients"): "the model computes in float16",
     **{("L1 of places", name): r"\(n, units\)" for name in ("traverse", "interpolate", "rates")},
     ("conditional", "reconstruct a dataset"): "for_class",
@@ -1616,14 +1647,16 @@ def subject(name: str) -> Subject:
     return Subject(name)
 
 
-@pytest.mark.parametrize("analysis", ANALYSES)
-@pytest.mark.parametrize("name", SUBJECTS)
+def asked(columns: dict[str, Callable]) -> list[tuple[str, str]]:
+    return [(name, column) for name in SUBJECTS for column in columns if name != "dictionary" or column not in OF_PARTS]
+
+
+@pytest.mark.parametrize(("name", "analysis"), asked(ANALYSES))
 def test_analysis(name, analysis):
     cell(name, analysis, lambda: ANALYSES[analysis](subject(name)))
 
 
-@pytest.mark.parametrize("answer", ANSWERS)
-@pytest.mark.parametrize("name", [name for name in SUBJECTS if "GAN" not in name])
+@pytest.mark.parametrize(("name", "answer"), [pair for pair in asked(ANSWERS) if "GAN" not in pair[0]])
 def test_answer(name, answer):
     cell(name, answer, lambda: ANSWERS[answer](subject(name)))
 

@@ -1,4 +1,4 @@
-"""What is measured of any model: errors beside plain baselines, weak slices, drift, explanations beside controls.
+"""What is measured of any model: errors, weak slices, drift, explanations, each beside its controls (chapter 11).
 
 `examine` takes an autoencoder of this package or of plain Keras, a classifier or a regression, and the data it was
 trained and is tested on. `tfae.report` makes a page of what it finds.

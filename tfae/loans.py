@@ -1,4 +1,4 @@
-"""Loans drawn from a known rule: who would repay, whom the bank approved, and by how much it wronged one group.
+"""Loans drawn from a known rule: who would repay, whom the bank approved, how it wronged one group (chapter 11).
 
 An applicant belongs to group 0 or 1. Whether a loan is repaid follows `REPAYMENT`, the change of its log-odds for one
 unit of each number on the application form; the group has no part in it, nor have the district and the day of the

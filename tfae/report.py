@@ -1,4 +1,4 @@
-"""One page about any model: its errors beside plain baselines, its explanations beside controls, and where it is weak.
+"""One page about any model: errors beside baselines, explanations beside controls, where it is weak (chapter 11).
 
 `write` makes one HTML file that needs no other, of what `tfae.audit` measures. Every error stands beside that of a
 plain baseline, and every explanation beside maps that know nothing of the model. Of what a model and its data cannot

@@ -237,7 +237,9 @@ class Explain(keras.callbacks.Callback):
         A PNG file, written anew each time: a row for each target and probe, a column for each moment, at most 12 of
         them evenly chosen. Red counts for the target, blue against it. Each map has its own scale.
     log_dir : str or Path, optional
-        Where TensorBoard is to find the maps and the numbers; ``keras.callbacks.TensorBoard`` may write to the same.
+        Where TensorBoard is to find the maps and the numbers. Writing them needs nothing else;
+        ``keras.callbacks.TensorBoard``, which may write to the same, and looking at them need the package
+        ``tensorboard``, which TensorFlow 2.21 does not bring: ``pip install tensorboard``.
 
     Attributes
     ----------
