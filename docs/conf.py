@@ -64,6 +64,7 @@ html_show_search_summary = False  # it would fetch each page, which a browser re
 html_logo = "_static/logo.svg"
 html_favicon = "_static/logo.svg"
 html_static_path = ["_static"]
+html_extra_path = ["explorer.html"]  # made by tools/film_explorer.py
 html_css_files = ["course.css"]
 html_context = {"default_mode": "auto"}
 html_use_index = False  # search and the reference find more

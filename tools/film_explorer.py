@@ -1,4 +1,6 @@
-"""Film docs/explorer.webp, the moving picture of the README: a reader walks through the code of chapter 00 and draws.
+"""Make docs/explorer.html, the explorer of the site's first page, and film docs/explorer.webp for the README.
+
+A reader walks through the code of chapter 00 and draws.
 
 python tools/film_explorer.py       # needs Playwright and a Chromium
 """
@@ -6,7 +8,6 @@ python tools/film_explorer.py       # needs Playwright and a Chromium
 import io
 import math
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from playwright.sync_api import Locator, Page, sync_playwright
 
 from draw_readme_figure import trained
 
-PATH = Path(__file__).resolve().parent.parent / "docs" / "explorer.webp"
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+PAGE, FILM = DOCS / "explorer.html", DOCS / "explorer.webp"
 WIDTH, HEIGHT, FRAME = 1000, 558, 80  # pixels, pixels, milliseconds
 TURN = [i / 60 * 2 * math.pi for i in range(61)]
 WALK = [(0.5 - 0.33 * math.cos(t), 0.5 + 0.3 * math.sin(t) * math.cos(t / 2)) for t in TURN]
@@ -28,19 +30,18 @@ THREE = [(0.48 + 0.16 * math.cos(a), y + 0.14 * math.sin(a)) for y, a in BOWS]
 
 def main() -> None:
     dataset = data.load("strokes")
-    explorer = Explorer(trained(dataset.x_train), dataset)
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
-        explorer.save(Path(folder) / "page.html")
+    Explorer(trained(dataset.x_train), dataset).save(PAGE)
+    with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": WIDTH, "height": 900})
-        page.goto((Path(folder) / "page.html").as_uri())
+        page.goto(PAGE.as_uri())
         page.wait_for_selector("[data-ready]")
         frames = [*drag(page, page.locator(".plane"), WALK)]
         page.get_by_role("button", name="Clear").click()
         frames += drag(page, page.locator(".pictures canvas").first, THREE + 15 * THREE[-1:])
         browser.close()
-    frames[0].save(PATH, save_all=True, append_images=frames[1:], duration=FRAME, loop=0, quality=70, method=6)
-    print(f"{PATH.name}: {len(frames)} frames, {PATH.stat().st_size / 1e6:.2f} MB")
+    frames[0].save(FILM, save_all=True, append_images=frames[1:], duration=FRAME, loop=0, quality=70, method=6)
+    print(f"{FILM.name}: {len(frames)} frames, {FILM.stat().st_size / 1e6:.2f} MB")
 
 
 def drag(page: Page, canvas: Locator, places: list[tuple[float, float]]) -> Iterator[Image.Image]:

@@ -268,7 +268,8 @@ def make_site(chapters: list[Path], runs: dict[Path, Result], out: Path) -> bool
     gathered += [*sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs").glob("*.png"))]
     gathered += [ROOT / "chapters" / "references.bib"]
     used = [*gathered, *sorted((ROOT / "docs").glob("*.py")), *sorted((ROOT / "docs" / "_static").iterdir())]
-    used += [*sorted((ROOT / "tfae").glob("*.py")), ROOT / "pyproject.toml", ROOT / "constraints.txt"]
+    used += [*sorted((ROOT / "tfae").glob("*.py")), ROOT / "docs" / "explorer.html"]
+    used += [ROOT / "pyproject.toml", ROOT / "constraints.txt"]
     made_of = "\n".join(
         [fingerprint(*used), *(path.name for path in used), os.environ.get("TFAE_REPOSITORY", ""), results]
     )
