@@ -134,6 +134,7 @@ same_size = Bug(
     },
     inputs=[(RNG.normal(size=(3, 4, 4, 2)), 1.5), (RNG.normal(size=(2, 3, 5, 1)), 0.2)],
     done="each image gets noise of the attack's own size: only now do the two curves belong into one figure.",
+    stars=2,
     minutes=8,
 )
 
