@@ -67,7 +67,8 @@ mark_told = Prediction(
     [
         (0.45, "That is less than a coin: half of the images are marked, so guessing is right in half of them. Run the "
          "cell."),
-        (0.6, "Hardly better than a coin, you say: then the code would hold next to nothing of the mark. Run the cell."),
+        (0.6, "Hardly better than a coin, you say: then the code would hold next to nothing of the mark. Run the "
+         "cell."),
         (0.85, "So a part of the mark gets through. How much does its loss gain by it? Run the cell."),
         (1.0, "So the code would hold it. 16 numbers describe 784 pixels: what does the loss pay for these four? Run "
          "the cell."),
