@@ -61,7 +61,7 @@ heard = Reading(
     [
         "step 3 through the code is one vowel, whose F2 lies between those of the ends",
         "step 3 of the cross-fade has the formants of both ends at once",
-        "the numbers behind the arrow belong to it: near what was asked for through the code, far from it in the fade",
+        "the numbers say the same: the measured F2 is near the one asked for through the code, and far from it in the fade",
         "right numbers are not a good voice: nobody but you has listened, and your ear knew what to expect",
     ],
 )
@@ -219,9 +219,9 @@ all_three = Write(
 
 _wanted = ["the cat sees a dog", "the dog found the key", "a girl sees us", "the boy will go", "cats do not run"]
 _wanted = [*_wanted, "we go home", "dogs saw cats", "a boy fell"]
-_typed = [_wanted[0], "the dog fuond the key", "a girl sees us", "the boywill go", "catsdo not run", "we go home"]
-_typed = [*_typed, "dogs sawcats", "a boy feel"]
-_restored = [_wanted[0], _wanted[1], "a girl sees me", "the boywill go", _wanted[4], "we go home", "dogs was cats"]
+_typed = ["the cat ses a dog", "the dog fuond the key", "a girl sees us", "the boywill go", "catsdo not run"]
+_typed = [*_typed, "we go home", "dogs sawcats", "a boy feel"]
+_restored = [_typed[0], _wanted[1], "a girl sees me", "the boywill go", _wanted[4], "we go home", "dogs was cats"]
 _restored = [*_restored, "a boy fell"]
 
 
