@@ -61,7 +61,7 @@ heard = Reading(
     [
         "step 3 through the code is one vowel, whose F2 lies between those of the ends",
         "step 3 of the cross-fade has the formants of both ends at once",
-        "the numbers say the same: the measured F2 is near the one asked for through the code, and far from it in the fade",
+        "the numbers say the same: the measured F2 is near the one asked for through the code, far from it in the fade",
         "right numbers are not a good voice: nobody but you has listened, and your ear knew what to expect",
     ],
 )
