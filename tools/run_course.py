@@ -124,6 +124,9 @@ def run(path: Path, notebook: nbformat.NotebookNode, code: str, bar: tqdm) -> Re
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None  # below an error nothing is shown that did not happen here
     start, error, end = time.monotonic(), "", bar.n + len(notebook.cells)
+    os.environ["TFAE_EXPLORER_PAGE"] = str(
+        RUNS / f"{path.stem}-explorer.html"
+    )  # goes beside its page
     client = Client(
         notebook,
         timeout=1800,
@@ -288,6 +291,8 @@ def make_site(chapters: list[Path], runs: dict[Path, Result], out: Path) -> bool
         if subprocess.run([*sphinx, sources, pages]).returncode:
             print(f"Sphinx made no site, see above; {out} is as it was", file=sys.stderr)
             return False
+        for path in RUNS.glob("*-explorer.html"):
+            shutil.copy(path, pages)
         (pages / ".made-of").write_text(made_of, encoding="utf-8")
         if out.exists():
             out.rename(parts / "before")
