@@ -378,6 +378,7 @@ def _processes(script: Path, addresses: list[str]) -> Iterator[list[subprocess.P
             environment = os.environ | {
                 "TF_CONFIG": json.dumps(config),
                 "CUDA_VISIBLE_DEVICES": "",
+                "PYTHON_COLORS": "0",  # what a worker says is read by programs as well
                 "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
             }
             with open(script.with_name(f"output{i}"), "w") as output:
