@@ -124,9 +124,7 @@ def run(path: Path, notebook: nbformat.NotebookNode, code: str, bar: tqdm) -> Re
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None  # below an error nothing is shown that did not happen here
     start, error, end = time.monotonic(), "", bar.n + len(notebook.cells)
-    os.environ["TFAE_EXPLORER_PAGE"] = str(
-        RUNS / f"{path.stem}-explorer.html"
-    )  # goes beside its page
+    os.environ["TFAE_EXPLORER_PAGE"] = str(RUNS / f"{path.stem}-explorer.html")  # goes beside its page
     client = Client(
         notebook,
         timeout=1800,
