@@ -100,6 +100,7 @@ def test_codes_come_back_rounded_to_the_step(codes, step):
     assert len(written) <= header + compression.ideal_bits(symbols, (symbols.max(axis=0) + 1).tolist()) / 8 + 2
 
 
+@pytest.mark.slow
 def test_the_longest_code_that_can_be_written_comes_back():
     codes = np.zeros((2, 65_535), "float32")
     codes[1, -1] = 3

@@ -221,6 +221,7 @@ def test_dead_features_are_reported_and_revived():
     assert dead[False] >= 4 and dead[True] < dead[False]
 
 
+@pytest.mark.slow
 def test_data_larger_than_memory_come_as_records(tmp_path, x):
     keras.utils.set_random_seed(0)
     records.write(tmp_path / "rows", [x[:30], x[30:]])

@@ -57,6 +57,7 @@ def test_information_between_independent_and_identical_factors_is_exact():
     same(both, [[math.log(2), math.log(2), 0]], 1e-12)
 
 
+@pytest.mark.slow
 def test_factors_as_codes_are_perfect():
     same(mig(GRID, GRID).parts, 1)
     same(modularity(GRID, GRID).parts, 1)

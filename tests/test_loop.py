@@ -256,6 +256,7 @@ def test_every_number_of_samples_fits_into_programs(table, rows):
     assert_the_same_training(plain, ours)
 
 
+@pytest.mark.slow
 def test_one_program_takes_targets_and_weights(table, programs):
     weights = np.linspace(0, 2, len(table))
     plain, ours = (fitted(table, 1 - table, sample_weight=weights, fast=fast) for fast in (False, True))
@@ -310,6 +311,7 @@ def test_compiling_again_makes_another_program(table):
     assert all(np.array_equal(a, b) for a, b in zip(weights, model.get_weights(), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"shuffle": "batch"}, {"validation_split": 0.1}, {"steps_per_epoch": 6}], ids=list)
 def test_what_does_not_fit_one_program_is_left_to_keras(table, programs, options):
     plain, ours = (fitted(table, table, epochs=1, fast=fast, **options) for fast in (False, True))
@@ -332,6 +334,7 @@ def test_targets_that_are_too_few_are_refused(table):
         model.fit(table, table[:200], verbose=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_one_program_takes_mixed_precision(table, policy):
     keras.config.set_dtype_policy(policy)
@@ -354,6 +357,7 @@ def test_convolutions_are_left_out_of_xla_on_a_cpu():
     assert loop._suits_xla(internals.all_layers(convolutional)) != on_cpu
 
 
+@pytest.mark.slow
 def test_a_convolutional_model_trains_in_one_program():
     x = np.random.default_rng(0).random((70, 8, 8, 1)).astype("float32")
     build = lambda: models.conv_autoencoder((8, 8, 1), 4, (4, 8), seed=0)  # noqa: E731

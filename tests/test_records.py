@@ -170,6 +170,7 @@ def test_samples_are_mixed_within_and_between_shards(tmp_path):
     assert np.mean(np.abs(within)) < 0.2
 
 
+@pytest.mark.slow
 def test_a_run_that_was_cut_off_sees_the_same_samples(tmp_path):
     rng = np.random.default_rng(0)
     records.write(tmp_path / "r", [rng.random((200, 6), "float32")], shard_size=32)

@@ -128,6 +128,7 @@ def variational():
     return model, targets.elbo(model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", [plain_autoencoder, variational, image_classifier, table_regressor])
 def test_explanations_are_kept_counted_drawn_and_logged(build, images, tmp_path):
     keras.utils.set_random_seed(0)
@@ -555,6 +556,7 @@ def test_each_moment_of_a_profile_is_counted_once_for_what_comes_first():
     assert on_gpu == {part: pytest.approx(t * 1e-12) for part, t in wanted.items()}
 
 
+@pytest.mark.slow
 def test_a_profile_finds_arithmetic_input_and_python():
     many = tf.ones((1500, 1500))
     multiply = tf.function(lambda a: tf.reduce_sum(a @ a @ a @ a))
@@ -592,7 +594,7 @@ def test_a_failure_inside_a_profile_is_the_one_that_is_raised():
 
 def build(code_size):
     model = models.linear_autoencoder(10, code_size)
-    model.compile(keras.optimizers.Adam(0.01), "mse")
+    model.compile(keras.optimizers.Adam(0.01), "mse", steps_per_execution=10)
     return model
 
 

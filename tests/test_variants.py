@@ -293,6 +293,7 @@ def test_annealing_and_resumption_go_together_in_any_order(resume_first, images,
     assert float(model.beta.numpy()) == 4.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("annealing_first", [True, False])
 def test_the_best_weights_come_back_with_the_whole_beta(annealing_first, images, tmp_path):
     model = still(beta=4.0)
