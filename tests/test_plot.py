@@ -1,6 +1,7 @@
 import matplotlib.colors
 import numpy as np
 import pytest
+from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from tfae import plot
@@ -138,6 +139,19 @@ def test_names_of_classes_that_lie_together_can_all_be_read():
     places = np.array([text.get_position() for text in ax.texts])
     np.testing.assert_allclose(places[:, 0], [0.1, 3.1, 0.1, 0.1])
     assert places[1, 1] == pytest.approx(3.1) and places[2, 1] == places[[0, 2, 3], 1].max()
+
+
+def test_a_label_beside_its_point_moves_up_or_down_alone():
+    figure, ax = plt.subplots()
+    for side in ("left", "left", "right"):
+        ax.text(0.5, 0.5, f"   {side}   ", ha=side, va="bottom")
+    plot.push_apart(figure, ax)
+    places = np.array([text.get_position() for text in ax.texts])
+    np.testing.assert_allclose(places[:, 0], 0.5)
+    boxes = [text.get_window_extent() for text in ax.texts]
+    assert not any(boxes[i].overlaps(boxes[j]) for i in range(3) for j in range(i))
+    assert places[:2, 1].mean() == pytest.approx(0.5, abs=0.05)
+    plt.close(figure)
 
 
 def test_noise_is_no_class():

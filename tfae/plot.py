@@ -401,16 +401,17 @@ def push_apart(figure: Figure, ax: Axes) -> None:
         With linear axes and texts in the coordinates of its data.
     """
     figure.draw_without_rendering()  # the layout, and so the places of the texts in pixels, is settled here
-    boxes = [text.get_window_extent().padded(4) for text in ax.texts]
+    start = [text.get_window_extent().padded(4) for text in ax.texts]
+    boxes = list(start)
     for _ in range(100):
         for i, j in combinations(range(len(boxes)), 2):
             if boxes[i].overlaps(boxes[j]):
                 low, high = (i, j) if boxes[i].y0 <= boxes[j].y0 else (j, i)
                 half = (boxes[low].y1 - boxes[high].y0) / 2 + 0.5
                 boxes[low], boxes[high] = boxes[low].translated(0, -half), boxes[high].translated(0, half)
-    for text, box in zip(ax.texts, boxes, strict=True):
-        x, y = ax.transData.inverted().transform(((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2))
-        text.set_position((x, y))
+    for text, box, before in zip(ax.texts, boxes, start, strict=True):
+        x, y = ax.transData.transform(text.get_position())
+        text.set_position(ax.transData.inverted().transform((x, y + box.y0 - before.y0)))
 
 
 def _name_of_label(label: Any, names: Sequence[str]) -> str:
