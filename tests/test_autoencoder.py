@@ -321,6 +321,14 @@ def test_errors_in_half_precision_do_not_overflow():
     np.testing.assert_allclose(model.reconstruction_error(x), 90_000, rtol=1e-3)
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float16", "uint8"])
+def test_errors_of_samples_of_any_type_are_those_of_float32(dtype, x):
+    """Images divided by 255 are float64, as NumPy makes them."""
+    model, samples = simple("plain"), (x if dtype != "uint8" else np.round(x)).astype(dtype)
+    expected = model.reconstruction_error(samples.astype("float32"))
+    np.testing.assert_allclose(model.reconstruction_error(samples), expected, rtol=1e-3)
+
+
 def test_bytes_can_be_damaged(x):
     model = simple("plain")
     noisy = models.DenoisingAutoencoder(model.encoder, model.decoder, "gaussian", level=0.1, seed=0)

@@ -11,6 +11,18 @@ from pybtex.database import parse_file
 CHAPTERS = Path(__file__).resolve().parent.parent / "chapters"
 ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
 YEAR = re.compile(r"\b(?:19|20)\d\d\b")
+WITHOUT_ADDRESS = {  # textbooks, notes and proceedings that have neither a number nor a page of their own
+    "erhan2009visualizing",
+    "fant1960acoustic",
+    "goodfellow2016deep",
+    "hoffman2016elbo",
+    "levina2004maximum",
+    "mackay2003information",
+    "martin1979range",
+    "ng2011sparse",
+    "rifai2011contractive",
+    "sohn2015learning",
+}
 
 
 def plain(text):
@@ -79,6 +91,11 @@ def test_identifiers_are_well_formed_and_name_one_work_each(entries):
         named = {fields[name] for name in ("eprint", "doi") if name in fields}
         assert not named & seen, f"{key} has the identifier of another entry"
         seen |= named
+
+
+def test_every_work_that_has_an_address_is_given_with_it(entries):
+    without = {key for key, entry in entries.items() if not {"eprint", "doi", "url"} & set(entry.fields)}
+    assert without == WITHOUT_ADDRESS
 
 
 def test_every_arxiv_number_in_the_chapters_is_that_of_an_entry(entries):

@@ -202,7 +202,7 @@ class Autoencoder(Trainer):
 
         def error(batch: Any) -> Any:
             reconstruction = at_least_float32(self(batch, training=False))
-            squares = ops.square(reconstruction - at_least_float32(keras.tree.flatten(batch)[0]))
+            squares = ops.square(reconstruction - ops.cast(keras.tree.flatten(batch)[0], reconstruction.dtype))
             return ops.mean(squares, axis=tuple(range(1, len(squares.shape))))
 
         return in_batches(error, self._samples(x), batch_size)
