@@ -47,6 +47,7 @@ class Exercise:
 
     kind: ClassVar[str]
     welcome: ClassVar[str] = ""  # said before the message to an answer that passes
+    inputs: Sequence[Any] = ((),)  # what an answer that is a function is called with
 
     def __init__(self, number: str, *, stars: int = 1, minutes: int = 5) -> None:
         self.number, self.stars, self.minutes = number, stars, minutes
@@ -60,6 +61,9 @@ class Exercise:
 
     def judge(self, *answer: Any) -> Verdict:
         raise NotImplementedError
+
+    def _unfilled(self, answer: Any) -> bool:
+        return _empty(answer) or (callable(answer) and _empty(answer(*_fresh(self.inputs[0]))))
 
 
 class Write(Exercise):
@@ -104,10 +108,8 @@ class Write(Exercise):
 
     def judge(self, answer: Any) -> Verdict:
         """Compare an answer with the right one, then with what each usual mistake would give."""
-        if _empty(answer):
-            return Verdict(None, NOT_STARTED)
         try:
-            if callable(answer) and _empty(answer(*_fresh(self.inputs[0]))):
+            if self._unfilled(answer):
                 return Verdict(None, NOT_STARTED)
             given = self._results(answer)
         except Exception as error:  # the learner's own
@@ -196,10 +198,15 @@ class Challenge(Exercise):
     ----------
     score : callable
         From the answer, and what else the page hands over, to `(value, message)`.
-    mistakes : mapping of str to callable
-        Each usual mistake: what to tell who makes it, and the test that recognises it, with the arguments of `score`.
     passes : float
         The value to reach.
+    example : tuple
+        An answer that reaches it, with what else the page hands over: arguments of `score`.
+    mistakes : mapping of str to (callable, tuple)
+        Each usual mistake: what to tell who makes it, the test that recognises it, and an example that makes it. Both
+        callables take the arguments of `score`; the first test that says yes decides.
+    inputs : sequence of tuples
+        Where the answer is a function: arguments to call it with, to see whether it is filled in.
     """
 
     kind = "break it"
@@ -208,20 +215,23 @@ class Challenge(Exercise):
         self,
         number: str,
         score: Callable[..., tuple[float, str]],
-        mistakes: Mapping[str, Callable[..., bool]],
+        mistakes: Mapping[str, tuple[Callable[..., bool], tuple[Any, ...]]],
         *,
         passes: float,
+        example: tuple[Any, ...],
+        inputs: Sequence[tuple[Any, ...]] = ((),),
         stars: int = 2,
         minutes: int = 10,
     ) -> None:
         super().__init__(number, stars=stars, minutes=minutes)
-        self.score, self.mistakes, self.passes = score, mistakes, passes
+        self.score, self.mistakes, self.passes, self.example = score, mistakes, passes, example
+        self.inputs = inputs
 
     def judge(self, answer: Any, *given: Any) -> Verdict:
-        if _empty(answer):
-            return Verdict(None, NOT_STARTED)
         try:
-            for message, made in self.mistakes.items():
+            if _empty(given) or self._unfilled(answer):
+                return Verdict(None, NOT_STARTED)
+            for message, (made, _) in self.mistakes.items():
                 if made(answer, *given):
                     return Verdict(False, message)
             value, message = self.score(answer, *given)
@@ -271,7 +281,7 @@ def progress() -> None:
     """Print what is done, chapter by chapter: `*` done, `-` tried, `.` not started."""
     kept = _kept()
     for name, found in all_exercises().items():
-        ordered = sorted(found.values(), key=lambda exercise: exercise.number)
+        ordered = sorted(found.values(), key=lambda exercise: int(exercise.number.partition(".")[2]))
         marks = "".join({True: "*", False: "-", None: "."}[kept.get(exercise.number)] for exercise in ordered)
         minutes = sum(exercise.minutes for exercise in ordered if not kept.get(exercise.number))
         print(f"{name.replace('_', ' ')}   {marks:10} {marks.count('*')} of {len(marks)}, about {minutes} minutes left")

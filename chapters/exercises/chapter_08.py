@@ -77,16 +77,24 @@ blind = Challenge(
     "08.3",
     _blind,
     {
-        "a map of one number for each of 28 × 28 pixels is asked for.": lambda values: np.size(values) != 784,
-        "a map of zeros explains nothing at all, and does not add up to the 10 either.": lambda values: (
-            not np.any(values)
+        "a map of one number for each of 28 × 28 pixels is asked for.": (
+            lambda values: np.size(values) != 784,
+            (np.ones(28),),
         ),
-        "this map is not complete. What should its values add up to?": lambda values: abs(np.sum(values) - 10) > 0.05,
+        "a map of zeros explains nothing at all, and does not add up to the 10 either.": (
+            lambda values: not np.any(values),
+            (0 * _ink,),
+        ),
+        "this map is not complete. What should its values add up to?": (
+            lambda values: abs(np.sum(values) - 10) > 0.05,
+            (9 * _ink / np.sum(_ink),),
+        ),
         "complete, and it lies where the ink is: that might even be a good map. Move it to where nothing is.": (
-            lambda values: np.all(np.reshape(values, (28, 28))[~_ink] == 0)
+            (lambda values: np.all(np.reshape(values, (28, 28))[~_ink] == 0), (10 * _ink / np.sum(_ink),))
         ),
     },
     passes=0.999,
+    example=(10 * ~_ink / np.sum(~_ink),),
     stars=1,
     minutes=3,
 )

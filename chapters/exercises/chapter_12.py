@@ -63,16 +63,20 @@ one_sided = Challenge(
     "12.2",
     _one_sided,
     {
-        "300 samples of two numbers are asked for, the shape (300, 2).": lambda samples: np.shape(samples) != (300, 2),
+        "300 samples of two numbers are asked for, the shape (300, 2).": (
+            lambda samples: np.shape(samples) != (300, 2),
+            (_cloud[:10],),
+        ),
         "those are the real points themselves. A generator that hands them out has both a precision and a recall of "
-        "1.": lambda samples: np.allclose(np.sort(samples, axis=0), np.sort(_cloud, axis=0)),
+        "1.": (lambda samples: np.allclose(np.sort(samples, axis=0), np.sort(_cloud, axis=0)), (_cloud[::-1],)),
         "most of your samples lie where no real point is near, so the precision is low. Where is it certain to be 1?": (
-            lambda samples: _shares(samples)[0] < 0.5
+            (lambda samples: _shares(samples)[0] < 0.5, (_cloud + 100,))
         ),
         "your samples are good, and varied as well: more than half of the real points lie in their region. How would "
-        "a generator look that always draws the same?": lambda samples: _shares(samples)[1] > 0.5,
+        "a generator look that always draws the same?": (lambda samples: _shares(samples)[1] > 0.5, (_cloud[:, ::-1],)),
     },
     passes=0.95,
+    example=(np.repeat(_cloud[:1], 300, axis=0),),
     minutes=4,
 )
 

@@ -158,19 +158,22 @@ wolf = Challenge(
     "13.5",
     _cried_wolf,
     {
-        "each score needs to be marked as ill or not: the two arrays must have one length.": lambda scores, ill: (
-            np.size(scores) != np.size(ill)
+        "each score needs to be marked as ill or not: the two arrays must have one length.": (
+            lambda scores, ill: np.size(scores) != np.size(ill),
+            ([0.1, 0.5, 0.9], [False, True]),
         ),
-        "normal samples and anomalies are both needed: with one kind alone there is no AUROC.": lambda scores, ill: (
-            len(np.unique(_parts(scores, ill)[1])) < 2
+        "normal samples and anomalies are both needed: with one kind alone there is no AUROC.": (
+            lambda scores, ill: len(np.unique(_parts(scores, ill)[1])) < 2,
+            ([0.1, 0.9], [False, False]),
         ),
         "your anomalies have the lower scores. Are the marks turned round? `True` stands for ill.": (
-            lambda scores, ill: _auroc(*_parts(scores, ill)) < 0.5
+            (lambda scores, ill: _auroc(*_parts(scores, ill)) < 0.5, (np.arange(20), np.arange(20) < 2))
         ),
         "one sample in ten or more is ill here. With so many anomalies most alarms are right: how rare are they in the "
-        "world?": lambda scores, ill: _parts(scores, ill)[1].mean() > 0.1,
+        "world?": (lambda scores, ill: _parts(scores, ill)[1].mean() > 0.1, (np.arange(20), np.arange(20) >= 10)),
     },
     passes=0.9,
+    example=(np.append(np.linspace(0, 1, 10_000), np.full(20, 0.97)), np.arange(10_020) >= 10_000),
     stars=2,
     minutes=8,
 )
