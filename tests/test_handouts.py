@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "chapters")]
 import exercises  # noqa: E402
 import make_handouts  # noqa: E402
+from pages import Section, sections  # noqa: E402
 
 CHAPTER = "02_mathematics"
 PATHS = sorted((ROOT / "chapters").glob("[0-9][0-9]_*.ipynb"))
@@ -56,6 +57,36 @@ def test_the_teacher_reads_what_the_checks_can_tell(handouts):
             assert re.search(rf"^## {re.escape(exercise.number)} ", text, re.MULTILINE)
             for message in set(getattr(exercise, "mistakes", ())) - {exercises.NOT_STARTED}:
                 assert f"- {message}\n" in text
+
+
+def test_a_section_s_words_exercises_and_seconds_are_counted():
+    times = {"iopub.status.busy": "2026-01-01T00:00:59.5+00:00", "iopub.status.idle": "2026-01-01T00:01:02+00:00"}
+    page = nbformat.v4.new_notebook(cells=[
+        nbformat.v4.new_markdown_cell("# One title\n\nfive words in this section\n\n## Next\n\ntwo words"),
+        nbformat.v4.new_code_cell("wait()", metadata={"execution": times}),
+        nbformat.v4.new_code_cell("never_run()"),
+        nbformat.v4.new_markdown_cell("**01.1 Ask** (8 minutes, ★). Why?", metadata={"tags": ["exercise"]}),
+        nbformat.v4.new_markdown_cell("### Not a section\n\ntwo more"),
+    ])  # fmt: skip
+    assert sections(page) == [Section("One title", words=8), Section("Next", words=10, exercises=8, seconds=2.5)]
+    for path in PATHS:
+        found = exercises.all_exercises()[f"chapter_{path.stem[:2]}"]
+        counted = sum(section.exercises for section in sections(nbformat.read(path, as_version=4)))
+        assert counted == sum(exercise.minutes for exercise in found.values())
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_minutes_and_stars_follow_from_the_way_to_the_solution(path):
+    """Two minutes, and one for every 25 words of question and solution; longer by half for ★★, two and a half ★★★."""
+    for one in make_handouts.exercises_of(nbformat.read(path, as_version=4), path.stem):
+        stars, minutes = one.exercise.stars, one.exercise.minutes
+        if isinstance(one.exercise, exercises.Prediction):
+            assert (stars, minutes) == (1, 1)
+            continue
+        words = len(re.findall(r"\w+", one.question + one.solution))
+        rule = (2 + words / 25) * {1: 1, 2: 1.5, 3: 2.5}[stars]
+        assert 1 / 1.7 <= minutes / rule <= 1.7, f"{one.exercise.number}: {minutes} minutes, by the rule {rule:.0f}"
+        assert {1: 1, 2: 4, 3: 15}[stars] <= minutes <= {1: 10, 2: 20, 3: 30}[stars]
 
 
 def test_the_teacher_s_page_names_exercises_that_exist():

@@ -110,7 +110,7 @@ quarters = Write(
     },
     inputs=[(_errors, _ink), (_errors**2, 3 * _ink)],
     done="on *strokes* the error grows with the ink, so a threshold on the error is in part a threshold on the pen.",
-    minutes=10,
+    minutes=8,
 )
 
 # --- 01.5 find the bug: a Sequential without an input ----------------------------------------------------------------

@@ -98,7 +98,7 @@ compare = Bug(
     },
     inputs=[(_x, _network, _pca), (_x[:2], _pca[:2], _network[:2])],
     done="both errors are means over the same pixels now, and a factor of hundreds is gone.",
-    minutes=10,
+    minutes=8,
 )
 
 # --- 02.5 the gradient of the cross-entropy --------------------------------------------------------------------------
@@ -135,7 +135,7 @@ entropy_gradients = Write(
     inputs=[_small],
     done="only the signal at the output changed; what lies behind it is the same chain.",
     stars=2,
-    minutes=20,
+    minutes=15,
 )
 
 # --- 02.6 where is the edge? -----------------------------------------------------------------------------------------

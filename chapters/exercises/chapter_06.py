@@ -298,7 +298,7 @@ nats_of_units = Write(
     inputs=[(_mean, _log_variance), (_mean[:2] + 1, _log_variance[:2])],
     done="a unit that hardly leaves the prior says hardly anything, so it counts as dead.",
     stars=2,
-    minutes=20,
+    minutes=15,
 )
 
 # --- 06.9 a code that is right by design -----------------------------------------------------------------------------

@@ -131,7 +131,7 @@ dead_units = Write(
     },
     inputs=[(_a,), (_a[:, :5],), (np.vstack([_a, _a]),)],
     done="dead on these images: say so whenever you report it.",
-    minutes=10,
+    minutes=5,
 )
 
 # --- 07.5 what did training do to the layers? ------------------------------------------------------------------------

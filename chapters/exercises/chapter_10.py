@@ -105,7 +105,7 @@ linear_victim = Challenge(
     },
     passes=0.0,
     example=(-0.01 * np.sign(_weights),),
-    minutes=5,
+    minutes=8,
 )
 
 # --- 10.4 find the bug: noise of the same size -----------------------------------------------------------------------

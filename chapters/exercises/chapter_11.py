@@ -36,7 +36,7 @@ mass = Bug(
         (np.array([[0.5, -0.4, 0.1], [0.3, -0.2, 0.6]]), np.array([[True, True, False], [False, True, False]])),
     ],
     done="parts of a whole again: between 0 and 1, whatever the signs.",
-    minutes=3,
+    minutes=5,
 )
 
 # --- 11.2 does deletion rank maps as the truth does? -----------------------------------------------------------------

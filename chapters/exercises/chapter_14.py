@@ -51,7 +51,7 @@ stripe_moved = Write(
     },
     inputs=[(3010, 120, 0.02), (470, 130, 0.05), (2500, 99, 0.01)],
     done="half a stripe at 3 kHz turns bright into dark: that is what the plain code has to hold beside the vowel.",
-    minutes=3,
+    minutes=5,
 )
 
 # --- 14.3 listen, then say -------------------------------------------------------------------------------------------

@@ -58,7 +58,7 @@ whole_gradient = Write(
     },
     inputs=[(RNG.normal(size=(2, 4, 3)), [2, 5]), (RNG.normal(size=(3, 5)), [128, 127, 1])],
     done="each row counts once, however the batch was cut.",
-    minutes=3,
+    minutes=5,
 )
 
 # --- 15.3 a thirty-second of the work --------------------------------------------------------------------------------
@@ -221,7 +221,7 @@ a_test = Reading(
         "equal results say nothing about the speed",
     ],
     stars=2,
-    minutes=5,
+    minutes=10,
 )
 
 # --- 15.9 what network would it take? --------------------------------------------------------------------------------
