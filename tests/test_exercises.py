@@ -87,14 +87,14 @@ class TestPredictions:
     def test_each_guess_is_read_in_its_own_way(self, name, exercise):
         ends, said = zip(*exercise.readings, strict=True)
         starts = (exercise.low, *ends[:-1])
-        assert len(set(said)) == len(said) >= 3 and sentences(said) and ends[-1] == exercise.high
+        assert len(set(said)) == len(said) >= 3 and sentences(said)
         for start, end, reading in zip(starts, ends, said, strict=True):
             for guess in ((start + end) / 2, end):
                 assert start < guess and exercise.judge(guess) == exercises.Verdict(True, reading)
         assert exercise.judge(exercise.low) == exercises.Verdict(True, said[0])
 
     def test_what_is_no_such_number_is_told_apart(self, name, exercise):
-        for guess in (exercise.low - 1, exercise.high + 1, np.nan):
+        for guess in (exercise.low - 1, exercise.readings[-1][0] + 1, np.nan):
             assert exercise.judge(guess) == exercises.Verdict(False, exercise.outside)
         assert exercise.judge("many").message == "a guess is one number, this is 'many'"
 

@@ -156,10 +156,10 @@ class Prediction(Exercise):
     ----------
     readings : sequence of (float, str)
         Upper ends of ranges, rising, and what to say to a guess below each; none gives the answer away.
-    low, high : float
-        What a guess may be.
     outside : str
-        What to say to any other: the unit was misread.
+        What to say to a guess beyond the last of them, or below `low`: the unit was misread.
+    low : float
+        The smallest guess.
     """
 
     kind = "predict it"
@@ -170,14 +170,13 @@ class Prediction(Exercise):
         number: str,
         readings: Sequence[tuple[float, str]],
         *,
-        low: float,
-        high: float,
         outside: str,
+        low: float = 0.0,
         stars: int = 1,
         minutes: int = 1,
     ) -> None:
         super().__init__(number, stars=stars, minutes=minutes)
-        self.readings, self.low, self.high, self.outside = readings, low, high, outside
+        self.readings, self.outside, self.low = readings, outside, low
 
     def judge(self, answer: Any) -> Verdict:
         if _empty(answer):
@@ -186,9 +185,8 @@ class Prediction(Exercise):
             guess = float(answer)
         except (TypeError, ValueError):
             return Verdict(False, f"a guess is one number, this is {answer!r}")
-        if not self.low <= guess <= self.high:
-            return Verdict(False, self.outside)
-        return Verdict(True, next(said for end, said in self.readings if guess <= end))
+        read = [said for end, said in self.readings if self.low <= guess <= end]
+        return Verdict(True, read[0]) if read else Verdict(False, self.outside)
 
 
 class Challenge(Exercise):

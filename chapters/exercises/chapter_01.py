@@ -16,8 +16,6 @@ left_out = Prediction(
         (1.8, "Worse, but not as bad as the zeros were. Run the cell."),
         (1e6, "As bad as the zeros, or worse. Think of how much of a one there is to draw, then run the cell."),
     ],
-    low=0.0,
-    high=1e6,
     outside="a ratio of two errors is asked for: 1 if the ones are drawn as well as the classes that were seen.",
 )
 

@@ -50,8 +50,6 @@ steeper = Prediction(
         (300, "Two orders of magnitude or nearly: you have seen what the factor that did not cancel does."),
         (1e9, "That is a lot. The factor that did not cancel is small, but not that small at -5."),
     ],
-    low=0.0,
-    high=1e9,
     outside="how many *times* steeper is asked for, a positive number: below 1 if the squared error pulls harder.",
 )  # fmt: skip
 

@@ -18,7 +18,6 @@ sgd_rate = Prediction(
         (100, "Very bold. If you are right, why does nobody write such a rate? Run the cell."),
     ],
     low=0.001,
-    high=100.0,
     outside="one of the six rates is asked for, from 0.001 to 100.",
 )  # fmt: skip
 

@@ -20,8 +20,6 @@ times_more = Prediction(
         (8, "The edges suffer far more, you say. Would PCA agree? Run the cell."),
         (1e6, "Then the blocks are as good as untouched. Look at a copy: is the ink in its place? Run the cell."),
     ],
-    low=0.0,
-    high=1e6,
     outside="a ratio of two shares is asked for: 1 if both parts lose alike.",
 )  # fmt: skip
 

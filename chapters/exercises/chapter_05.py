@@ -85,8 +85,6 @@ still_active = Prediction(
         (16, "All of them: as if sum or mean did not matter. It does not, as long as both terms are divided by the "
          "same number. Are they? Run the cell."),
     ],
-    low=0.0,
-    high=16.0,
     outside="a number of units is asked for, from 0 to 16.",
 )  # fmt: skip
 

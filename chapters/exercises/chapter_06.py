@@ -17,8 +17,6 @@ on_pixels = Prediction(
          "cells."),
         (1.0, "More than on the autoencoder's plane: the code would have lost what the pixels know. Run the cells."),
     ],
-    low=0.0,
-    high=1.0,
     outside="a share is asked for, from 0 to 1: one tenth is what guessing would find.",
 )  # fmt: skip
 

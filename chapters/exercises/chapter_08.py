@@ -16,8 +16,6 @@ upper_half = Prediction(
         (0.4, "A good part of it. So the upper half has a say in how the lower one is drawn? Run the cell."),
         (1.0, "As much as in the lower half, or more: the place of the error would hardly count. Run the cell."),
     ],
-    low=0.0,
-    high=1.0,
     outside="a share is asked for, from 0 to 1.",
 )
 

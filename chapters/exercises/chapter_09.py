@@ -100,8 +100,6 @@ mended = Prediction(
         (80, "More than half of the errors would then hang on one small piece of ink. Run the cell."),
         (100, "Nearly all: you trust both the shares and the idea that an error has one place. Run the cell."),
     ],
-    low=0.0,
-    high=100.0,
     outside="a percentage is asked for: of 100 errors, how many turn into the truth?",
 )
 

@@ -16,8 +16,6 @@ by_chance = Prediction(
         (70, "About half, or so: the recipe would then be worth its name. Run the cell."),
         (100, "Most of them: you expect that almost every direction in the code leads to another class. Run the cell."),
     ],
-    low=0.0,
-    high=100.0,
     outside="a percentage is asked for: of 100 changed codes, how many change the victim's mind?",
 )
 

@@ -51,7 +51,6 @@ deletion_agrees = Prediction(
         (1.0, "Nearly as the truth does, you say: as on the linear score above. Is a network like it? Run the cell."),
     ],
     low=-1.0,
-    high=1.0,
     outside="a rank correlation is asked for, from −1 (the reverse order) to 1 (the same order).",
 )  # fmt: skip
 

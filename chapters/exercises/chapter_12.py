@@ -93,8 +93,6 @@ neighbours_kept = Prediction(
         ),
         (10, "Nearly all: you expect that the images decide, and not the seed. Run the cell."),
     ],
-    low=0.0,
-    high=10.0,
     outside="how many of ten neighbours is asked for: a number from 0 to 10.",
 )
 

@@ -55,8 +55,6 @@ false_alarms = Prediction(
         (1.0, "You expect hardly anything to be left of the promise. The network has seen 800 eights: how well can it "
          "know each of them? Run the cell."),
     ],
-    low=0.0,
-    high=1.0,
     outside="a share is asked for: 5 % is 0.05.",
 )  # fmt: skip
 
@@ -73,8 +71,6 @@ mark_told = Prediction(
         (1.0, "So the code would hold it. 16 numbers describe 784 pixels: what does the loss pay for these four? Run "
          "the cell."),
     ],
-    low=0.0,
-    high=1.0,
     outside="a share is asked for: 1 if the mark is told in every image, 0.5 for a coin.",
 )  # fmt: skip
 

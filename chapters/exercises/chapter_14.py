@@ -16,8 +16,6 @@ survived = Prediction(
         (0.9, "Most of them. A vowel is two formants and a pitch: eight numbers have room for three. Run the cell."),
         (1.0, "Nearly all. Then it would not matter how the array was made. Run the cell."),
     ],
-    low=0.0,
-    high=1.0,
     outside="a share of the sounds is asked for: 40 of 100 is 0.4.",
 )
 
@@ -76,8 +74,6 @@ one_direction = Prediction(
         (0.85, "Most of them, but not all. Which sentences will be wrong? Run the cell."),
         (1.0, "Nearly all. Then 'past' would be one and the same step for every verb. Run the cell."),
     ],
-    low=0.0,
-    high=1.0,
     outside="a share of the sentences is asked for: 0 for none, 1 for all.",
 )
 

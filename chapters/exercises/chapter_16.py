@@ -15,8 +15,6 @@ features_kept = Prediction(
         (4.4, "More than units, but not all, you say. What would two of them on one unit have to avoid? Run the cell."),
         (5.0, "All of them, in two numbers: then they cannot be at right angles. How would they lie? Run the cell."),
     ],
-    low=0.0,
-    high=5.0,
     outside="a number of features is asked for, from 0 to 5.",
 )
 
