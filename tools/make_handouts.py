@@ -92,6 +92,15 @@ c.ClearSolutions.code_stub = {"python": "    ..."}
 c.Execute.timeout = 300
 """
 
+BEGIN = """import warnings
+
+import numpy as np
+{quiet}
+from exercises import {module} as check
+
+warnings.simplefilter("ignore")  # a cell that writes to stderr gets no points
+"""
+
 
 def exercises_of(page: NotebookNode, chapter: str) -> Iterator[Found]:
     """Yield the exercises of a page."""
@@ -142,14 +151,18 @@ def solved(page: NotebookNode, found: list[Found]) -> NotebookNode:
 def assignment(chapter: str, found: list[Found]) -> NotebookNode:
     """Return the exercises alone, as nbgrader's source: they need no lesson before them, and take no training."""
     module = f"chapter_{chapter[:2]}"
-    title = f"# Exercises of chapter {chapter[:2]}\n\nFill in each cell and run the one below it: it says what it sees."
+    keras = any("import keras" in split(one.solution)[0] for one in found)
+    begun = BEGIN.format(module=module, quiet="import tfae  # keeps TensorFlow's notes out of stderr\n" * keras)
     cells = [
-        new_markdown_cell(title),
-        new_code_cell(f"import numpy as np\n\nfrom exercises import {module} as check"),
+        new_markdown_cell(
+            f"# Exercises of chapter {chapter[:2]}\n\nFill in each cell and run the one below it: it says what it "
+            "sees. Where a question goes on with an experiment, its place is the lesson."
+        ),
+        graded(new_code_cell(begun.strip()), "begin", solution=False, locked=True, grade=False),
     ]
     for one in found:
-        given = f"\n\n```python\n{split(one.stub)[0]}\n```" if isinstance(one.exercise, exercises.Bug) else ""
-        cells.append(new_markdown_cell(one.question + given))
+        bug = f"\n\n```python\n{split(one.stub)[0]}\n```" if isinstance(one.exercise, exercises.Bug) else ""
+        cells.append(new_markdown_cell(one.question + bug))
         points = 2 * one.exercise.stars
         if isinstance(one.exercise, exercises.Reading):
             rubric = "\n".join(f"- {point}" for point in one.exercise.rubric)
@@ -157,8 +170,8 @@ def assignment(chapter: str, found: list[Found]) -> NotebookNode:
                                 points=points, grade=True, solution=True, locked=False))  # fmt: skip
             continue
         answer, call = split(one.solution)
-        begun, _ = split(one.stub)
-        cells.append(graded(new_code_cell(marked(answer, begun)), one.name, solution=True, locked=False, grade=False))
+        given, _ = split(one.stub)
+        cells.append(graded(new_code_cell(marked(answer, given)), one.name, solution=True, locked=False, grade=False))
         judged = call.replace(f".{one.name}(", f".{one.name}.judge(", 1)
         test = f"{call}\n\nassert {judged}.passed"
         again = judged.replace("check.", "importlib.reload(check).", 1)  # as it was, whatever a cell did to it

@@ -99,19 +99,24 @@ neighbours_kept = Prediction(
 # --- 12.4 let them take turns ----------------------------------------------------------------------------------------
 
 
-def _game(move):
+def _in_turn(a, b, rate):
+    a = a - rate * b
+    return a, b + rate * a
+
+
+def _game(move, kept=slice(None)):
     def play(rate, steps):
         path = [(1.0, 0.0)]
         for _ in range(steps):
             path.append(move(*path[-1], rate))
-        return np.array(path)
+        return np.array(path)[kept]
 
     return play
 
 
 take_turns = Write(
     "12.4",
-    _game(lambda a, b, rate: (a - rate * b, b + rate * (a - rate * b))),
+    _game(_in_turn),
     {
         "both still step at once: b answers the a of before. What has a become when it is b's turn?": _game(
             lambda a, b, rate: (a - rate * b, b + rate * a)
@@ -125,12 +130,8 @@ take_turns = Write(
         "both players raise ab now. Player a lowers it: which sign has its step?": _game(
             lambda a, b, rate: (a + rate * b, b + rate * (a + rate * b))
         ),
-        "the start is missing: after n steps the path has n + 1 points.": lambda rate, steps: _game(
-            lambda a, b, rate: (a - rate * b, b + rate * (a - rate * b))
-        )(rate, steps)[1:],
-        "that is where it ends, and the whole path is asked for.": lambda rate, steps: _game(
-            lambda a, b, rate: (a - rate * b, b + rate * (a - rate * b))
-        )(rate, steps)[-1],
+        "the start is missing: after n steps the path has n + 1 points.": _game(_in_turn, kept=slice(1, None)),
+        "that is where it ends, and the whole path is asked for.": _game(_in_turn, kept=-1),
     },
     inputs=[(0.05, 100), (0.3, 7)],
     done="they still circle, and no farther out. The players of a GAN take turns too, with many numbers each.",
