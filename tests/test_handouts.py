@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "chapters")]
 import exercises  # noqa: E402
 import make_handouts  # noqa: E402
-from pages import Section, sections  # noqa: E402
+from pages import WORDS_A_MINUTE, Section, sections  # noqa: E402
 
 CHAPTER, WITH_KERAS = "02_mathematics", "01_concepts"  # the second's checks build networks
 PATHS = sorted((ROOT / "chapters").glob("[0-9][0-9]_*.ipynb"))
@@ -95,6 +95,26 @@ def test_the_teacher_s_page_names_exercises_that_exist():
     prose = (ROOT / "docs" / "teaching.md").read_text(encoding="utf-8")
     named = set(re.findall(r"\b\d\d\.\d\b", prose))
     assert len(named) >= 10 and named <= known
+    mistakes = prose.split("## What do they get wrong")[1].split("\n## ")[0]
+    for path in PATHS:
+        said = re.search(rf"^- \*\*{path.stem[:2]}\.\*\*(.*?)(?=^- |^$)", mistakes, re.MULTILINE | re.DOTALL)
+        assert said and f"({path.stem[:2]}." in said[1], "a usual mistake of each chapter"
+
+
+def test_the_plans_follow_from_the_chapters():
+    plans = (ROOT / "docs" / "teaching.md").read_text(encoding="utf-8").split("## Three plans")[1].split("\n## ")[0]
+    found = {path.stem: sections(nbformat.read(path, as_version=4)) for path in PATHS}
+    headings = {section.heading for chapter in found.values() for section in chapter}
+    assert set(re.findall(r'"([A-Z][^"]*\?)"', plans.replace("\n", " "))) <= headings
+    weeks = re.findall(r"^\| \d+ \| (\[.*\)) \| (\d+) \|", plans.split("twelve weeks")[1], re.MULTILINE)
+    assert len(weeks) == 11
+    for chapters, minutes in weeks:
+        words = sum(
+            section.words for name in re.findall(r"\((\w+)\)", chapters.split(") or")[-1]) for section in found[name]
+        )
+        assert abs(3 * words / WORDS_A_MINUTE - int(minutes)) <= 10, (
+            f"{chapters}: {3 * words / WORDS_A_MINUTE:.0f} minutes"
+        )
 
 
 def test_the_exam_has_twenty_questions_with_keys():

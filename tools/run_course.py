@@ -333,7 +333,7 @@ def lesson(path: Path, notebook: nbformat.NotebookNode, run: bool) -> list[str]:
     found = [(part.heading, part.words, part.seconds, part.exercises) for part in sections(notebook)]
     _, *columns = zip(*found, strict=True)
     rows = [
-        f"| {heading} | {words / WORDS_A_MINUTE:.0f} | {f'{seconds:.0f}' if run else '–'} | {minutes or ''} |"
+        f"| {heading} | {words / WORDS_A_MINUTE:.1f} | {f'{seconds:.0f}' if run else '–'} | {minutes or ''} |"
         for heading, words, seconds, minutes in [*found, ("**all of it**", *map(sum, columns))]
     ]
     head = ["| section | reading, minutes | machine, seconds | exercises, minutes |", "| --- | --: | --: | --: |"]
