@@ -276,8 +276,9 @@ def all_exercises() -> dict[str, dict[str, Exercise]]:
 
 
 def progress() -> None:
-    """Print what is done, chapter by chapter: `*` done, `-` tried, `.` not started."""
+    """Print what is done, chapter by chapter."""
     kept = _kept()
+    print("* done, - tried, . not started")
     for name, found in all_exercises().items():
         ordered = sorted(found.values(), key=lambda exercise: int(exercise.number.partition(".")[2]))
         marks = "".join({True: "*", False: "-", None: "."}[kept.get(exercise.number)] for exercise in ordered)
