@@ -37,6 +37,8 @@ def test_a_student_gets_the_hints_and_no_solution(handouts):
         for one in make_handouts.exercises_of(nbformat.read(path, as_version=4), path.stem):
             assert make_handouts.split(one.solution)[0] not in text
             assert "<summary>Hint 1</summary>" in text and "<summary>Hint 2</summary>" in text
+        for link in re.findall(r"\]\((\w+\.ipynb)", text):
+            assert (handouts / "student" / link).exists()
 
 
 def test_the_solutions_stand_in_their_cells(handouts):

@@ -80,6 +80,8 @@ def make(out: Path, chapters: list[Path]) -> None:
             copy_checks(folder)
     for edition in ("student", "solutions"):
         copy_checks(part / edition)
+        for path in CHAPTERS.glob("A[0-9]_*.ipynb"):  # where links of the chapters lead
+            shutil.copy(path, part / edition)
     (part / "diagnoses.md").write_text(diagnoses(chapters), encoding="utf-8")
     (part / "nbgrader" / "nbgrader_config.py").write_text(CONFIG, encoding="utf-8")
     shutil.rmtree(out, ignore_errors=True)
