@@ -147,6 +147,11 @@ def test_a_chapter_asks_what_its_checks_answer(chapter):
         assert title and (int(title[1]), len(title[2])) == (exercise.minutes, exercise.stars), exercise.number
 
 
+def test_each_kind_is_there():
+    kinds = {exercise.kind for _, exercise in FOUND}
+    assert kinds == {"write it", "predict it", "find the bug", "break it", "explain it", "explore it"}
+
+
 # --- the machinery ---------------------------------------------------------------------------------------------------
 
 mean = exercises.Write(

@@ -190,7 +190,7 @@ class Prediction(Exercise):
 
 
 class Challenge(Exercise):
-    """Break it, or explore it: an answer that is scored.
+    """Break it: an answer that is scored.
 
     Parameters
     ----------
@@ -260,6 +260,12 @@ class Reading(Exercise):
             return Verdict(False, "a line or two more: say what you see, and what it does not show")
         points = "\n".join(f"  - {point}" for point in self.rubric)
         return Verdict(True, f"read yours again. Does it say this?\n{points}")
+
+
+class Exploration(Reading):
+    """Explore it: an experiment with an open end, reported in words and read like a reading."""
+
+    kind = "explore it"
 
 
 # --- what a learner has done -----------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from . import Bug, Prediction, Reading, Write
+from . import Bug, Exploration, Prediction, Write
 
 RNG = np.random.default_rng(0)
 
@@ -85,7 +85,7 @@ pca_error = Write(
 
 # --- 00.4 another start ----------------------------------------------------------------------------------------------
 
-another_start = Reading(
+another_start = Exploration(
     "00.4",
     [
         "the error and the vote of the neighbours hardly change",

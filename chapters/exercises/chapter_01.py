@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from . import Bug, Prediction, Reading, Write
+from . import Bug, Exploration, Prediction, Write
 
 RNG = np.random.default_rng(1)
 
@@ -200,7 +200,7 @@ prepare = Bug(
 
 # --- 01.7 beat PCA at 64 ---------------------------------------------------------------------------------------------
 
-beat_pca = Reading(
+beat_pca = Exploration(
     "01.7",
     [
         "both changes help by themselves: longer training and a wide layer instead of two narrow ones",

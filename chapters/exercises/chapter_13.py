@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from . import Bug, Challenge, Prediction, Reading, Write
+from . import Bug, Challenge, Exploration, Prediction, Write
 
 RNG = np.random.default_rng(13)
 
@@ -219,7 +219,7 @@ fixed_width = Write(
 
 # --- 13.7 how heavy a head? ------------------------------------------------------------------------------------------
 
-weights_read = Reading(
+weights_read = Exploration(
     "13.7",
     [
         "more weight buys digits that are read rightly: about two points from 0.03 to 1",
