@@ -66,8 +66,10 @@ class TestWritten:
 
 @each(exercises.Challenge)
 class TestChallenges:
-    def test_the_example_passes(self, name, exercise):
-        assert exercise.judge(*exercise.example).passed
+    def test_what_is_enough_passes_and_what_is_not_is_told_so(self, name, exercise):
+        assert exercise.judge(*exercise.enough).passed
+        verdict = exercise.judge(*exercise.not_enough)
+        assert verdict.passed is False and verdict.message not in exercise.mistakes and sentences([verdict.message])
 
     def test_each_usual_mistake_gets_its_own_message(self, name, exercise):
         assert len(exercise.mistakes) >= 3
@@ -78,7 +80,7 @@ class TestChallenges:
         assert sentences(exercise.mistakes)
 
     def test_one_who_hands_in_half_has_not_started(self, name, exercise):
-        first, *given = exercise.example
+        first, *given = exercise.enough
         assert exercise.judge(first, *(... for _ in given)).passed is (None if given else True)
 
 
@@ -177,6 +179,14 @@ def test_what_is_no_usual_mistake_is_described(program, said):
     assert verdict.passed is False and re.search(said, verdict.message)
 
 
+def test_a_long_message_is_broken_between_words(capsys):
+    said = " ".join(["a word or two"] * 20)
+    exercises.Reading("99.3", [said, "short"])("word " * 20)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 100 and lines[1].startswith("  - a word") and lines[2].startswith("    ")
+    assert " ".join(" ".join(lines[1:-1]).split()) == f"- {said}" and lines[-1] == "  - short"
+
+
 def test_tensors_lists_and_other_numbers_are_answers_too():
     keras = pytest.importorskip("keras")
     assert mean.judge(lambda x: keras.ops.mean(keras.ops.convert_to_tensor(x), axis=0)).passed
@@ -228,7 +238,7 @@ def test_an_answer_may_change_what_it_is_given():
 def test_a_challenge_is_scored():
     far = exercises.Challenge(
         "99.4", lambda x: (abs(x), f"{abs(x)} away"), {"that is the start itself.": (lambda x: x == 0, (0,))},
-        passes=2, example=(2,),
+        passes=2, enough=(2,), not_enough=(1,),
     )  # fmt: skip
     assert far.judge(0) == exercises.Verdict(False, "that is the start itself.")
     assert far.judge(1) == exercises.Verdict(False, "1 away") and far.judge(-3).passed and far.judge(2).passed
@@ -238,9 +248,9 @@ def test_a_challenge_is_scored():
 def test_a_challenge_may_ask_for_a_function():
     steep = exercises.Challenge(
         "99.5", lambda f: (f(1) - f(0), "so steep."), {"that is flat.": (lambda f: f(1) == f(0), (lambda x: 1,))},
-        passes=2, example=(lambda x: 2 * x,), inputs=[(0,)],
+        passes=2, enough=(lambda x: 2 * x,), not_enough=(lambda x: x,), inputs=[(0,)],
     )  # fmt: skip
     assert steep.judge(lambda x: None).passed is None and steep.judge(lambda x: ...).passed is None
     assert steep.judge(lambda x: 5) == exercises.Verdict(False, "that is flat.")
-    assert steep.judge(lambda x: x).passed is False and steep.judge(*steep.example).passed
+    assert steep.judge(*steep.not_enough).passed is False and steep.judge(*steep.enough).passed
     assert steep.judge(lambda x: 1 / 0).message == "your answer stops the test with ZeroDivisionError: division by zero"

@@ -90,7 +90,7 @@ def make(out: Path, chapters: list[Path]) -> None:
 
 CONFIG = """c = get_config()  # noqa: F821
 c.CourseDirectory.course_id = "tfae"
-c.ClearSolutions.code_stub = {"python": "    ..."}
+c.ClearSolutions.code_stub = {"python": ""}
 c.Execute.timeout = 300
 """
 
@@ -163,8 +163,7 @@ def assignment(chapter: str, found: list[Found]) -> NotebookNode:
         graded(new_code_cell(begun.strip()), "begin", solution=False, locked=True, grade=False),
     ]
     for one in found:
-        bug = f"\n\n```python\n{split(one.stub)[0]}\n```" if isinstance(one.exercise, exercises.Bug) else ""
-        cells.append(new_markdown_cell(one.question + bug))
+        cells.append(new_markdown_cell(one.question))
         points = 2 * one.exercise.stars
         if isinstance(one.exercise, exercises.Reading):
             rubric = "\n".join(f"- {point}" for point in one.exercise.rubric)
@@ -173,7 +172,8 @@ def assignment(chapter: str, found: list[Found]) -> NotebookNode:
             continue
         answer, call = split(one.solution)
         given, _ = split(one.stub)
-        cells.append(graded(new_code_cell(marked(answer, given)), one.name, solution=True, locked=False, grade=False))
+        filled = f"{given}\n\n\n### BEGIN SOLUTION\n{answer}\n### END SOLUTION"
+        cells.append(graded(new_code_cell(filled), one.name, solution=True, locked=False, grade=False))
         judged = call.replace(f".{one.name}(", f".{one.name}.judge(", 1)
         test = f"{call}\n\nassert {judged}.passed"
         again = judged.replace("check.", "importlib.reload(check).", 1)  # as it was, whatever a cell did to it
@@ -210,18 +210,6 @@ def split(code: str) -> tuple[str, str]:
     """Return what defines the answer, and the line that hands it to the check."""
     start = CALL.search(code).start()
     return code[:start].strip("\n"), code[start:].split("\n", 1)[0]
-
-
-def marked(answer: str, begun: str) -> str:
-    """Return a solution between nbgrader's marks, below what the learner finds already written."""
-    lines, head = answer.split("\n"), []
-    for line, own in zip(begun.split("\n"), lines, strict=False):
-        if line.split("  #")[0] != own.split("  #")[0]:
-            break
-        head.append(line)
-    rest = lines[len(head) :]
-    indent = re.match(r" *", rest[0])[0] if rest else ""
-    return "\n".join([*head, f"{indent}### BEGIN SOLUTION", *rest, f"{indent}### END SOLUTION"])
 
 
 def graded(cell: NotebookNode, name: str, **marks: object) -> NotebookNode:

@@ -15,6 +15,7 @@ import importlib
 import json
 import os
 import pkgutil
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -57,7 +58,7 @@ class Exercise:
         verdict = self.judge(*answer)
         if verdict.passed is not None:
             _keep(self.number, verdict.passed)
-        print(f"{self.number} {self.welcome if verdict.passed else ''}{verdict.message}")
+        print(_wrapped(f"{self.number} {self.welcome if verdict.passed else ''}{verdict.message}"))
 
     def judge(self, *answer: Any) -> Verdict:
         raise NotImplementedError
@@ -198,8 +199,9 @@ class Challenge(Exercise):
         From the answer, and what else the page hands over, to `(value, message)`.
     passes : float
         The value to reach.
-    example : tuple
-        An answer that reaches it, with what else the page hands over: arguments of `score`.
+    enough, not_enough : tuple
+        An answer that reaches it, and one that does not and makes none of the mistakes, with what else the page hands
+        over: arguments of `score`.
     mistakes : mapping of str to (callable, tuple)
         Each usual mistake: what to tell who makes it, the test that recognises it, and an example that makes it. Both
         callables take the arguments of `score`; the first test that says yes decides.
@@ -216,14 +218,15 @@ class Challenge(Exercise):
         mistakes: Mapping[str, tuple[Callable[..., bool], tuple[Any, ...]]],
         *,
         passes: float,
-        example: tuple[Any, ...],
+        enough: tuple[Any, ...],
+        not_enough: tuple[Any, ...],
         inputs: Sequence[tuple[Any, ...]] = ((),),
         stars: int = 2,
         minutes: int = 10,
     ) -> None:
         super().__init__(number, stars=stars, minutes=minutes)
-        self.score, self.mistakes, self.passes, self.example = score, mistakes, passes, example
-        self.inputs = inputs
+        self.score, self.mistakes, self.passes, self.inputs = score, mistakes, passes, inputs
+        self.enough, self.not_enough = enough, not_enough
 
     def judge(self, answer: Any, *given: Any) -> Verdict:
         try:
@@ -315,6 +318,14 @@ def _keep(number: str, passed: bool) -> None:
         pass  # a read-only home must not keep anybody from learning
 
 
+def _wrapped(text: str) -> str:
+    """Return a text in lines of 100 letters, for a notebook would break longer ones inside of words."""
+    return "\n".join(
+        textwrap.fill(line, 100, subsequent_indent="    " * line.startswith(" "), break_on_hyphens=False)
+        for line in text.split("\n")
+    )
+
+
 # --- how two answers are compared ------------------------------------------------------------------------------------
 
 
@@ -344,7 +355,7 @@ def _near(one: np.ndarray, other: np.ndarray, tolerance: float) -> bool:
     if one.dtype.kind in "fiub" and other.dtype.kind in "fiub":
         one, other = one.astype("float64"), other.astype("float64")
         scale = float(np.max(np.abs(other[np.isfinite(other)]), initial=0.0))
-        return bool(np.allclose(one, other, rtol=0, atol=tolerance * (scale or 1.0), equal_nan=True))
+        return bool(np.allclose(one, other, rtol=0, atol=tolerance * (scale or 1.0)))
     return bool(np.array_equal(one, other))
 
 

@@ -52,7 +52,8 @@ dead_end = Challenge(
         ),
     },
     passes=-20.0,
-    example=(17,),
+    enough=(17,),
+    not_enough=(10,),
     stars=1,
     minutes=4,
 )

@@ -67,7 +67,8 @@ whisper = Challenge(
         "every unit speak on every image.": (lambda z: _price(z)[0] < 1e-4 and _price(z)[1] < 0.5, (np.eye(10),)),
     },
     passes=0.95,
-    example=(np.full((10, 4), 0.1),),
+    enough=(np.full((10, 4), 0.1),),
+    not_enough=(np.full((10, 4), 0.2),),
     stars=1,
     minutes=5,
 )

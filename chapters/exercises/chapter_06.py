@@ -111,7 +111,8 @@ spoil = Challenge(
         ),
     },
     passes=0.9,
-    example=([[1, 1], [1, -1]],),
+    enough=([[1, 1], [1, -1]],),
+    not_enough=([[1, 0], [0.3, 1]],),
     stars=2,
     minutes=5,
 )

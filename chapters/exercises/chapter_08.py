@@ -92,7 +92,8 @@ blind = Challenge(
         ),
     },
     passes=0.999,
-    example=(10 * ~_ink / np.sum(~_ink),),
+    enough=(10 * ~_ink / np.sum(~_ink),),
+    not_enough=(5 * _ink / np.sum(_ink) + 5 * ~_ink / np.sum(~_ink),),
     stars=1,
     minutes=3,
 )

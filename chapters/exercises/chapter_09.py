@@ -83,7 +83,8 @@ vanishing = Challenge(
         ),
     },
     passes=0.0,
-    example=([0, -1, 0, 1],),
+    enough=([0, -1, 0, 1],),
+    not_enough=([0, 0, 0, 1],),
     minutes=5,
 )
 

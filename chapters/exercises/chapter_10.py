@@ -102,7 +102,8 @@ linear_victim = Challenge(
         ),
     },
     passes=0.0,
-    example=(-0.01 * np.sign(_weights),),
+    enough=(-0.01 * np.sign(_weights),),
+    not_enough=(-0.005 * np.sign(_weights),),
     minutes=8,
 )
 

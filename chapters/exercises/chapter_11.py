@@ -104,7 +104,8 @@ fair_on_paper = Challenge(
         ),
     },
     passes=0.4,
-    example=([[5, 0, 45, 50], [50, 45, 0, 5]],),
+    enough=([[5, 0, 45, 50], [50, 45, 0, 5]],),
+    not_enough=([[20, 10, 30, 40], [30, 20, 20, 30]],),
     stars=2,
     minutes=5,
 )

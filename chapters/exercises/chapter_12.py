@@ -76,7 +76,8 @@ one_sided = Challenge(
         "a generator look that always draws the same?": (lambda samples: _shares(samples)[1] > 0.5, (_cloud[:, ::-1],)),
     },
     passes=0.95,
-    example=(np.repeat(_cloud[:1], 300, axis=0),),
+    enough=(np.repeat(_cloud[:1], 300, axis=0),),
+    not_enough=(np.repeat(_cloud[:60], 5, axis=0),),
     minutes=4,
 )
 

@@ -169,7 +169,8 @@ wolf = Challenge(
         "world?": (lambda scores, ill: _parts(scores, ill)[1].mean() > 0.1, (np.arange(20), np.arange(20) >= 10)),
     },
     passes=0.9,
-    example=(np.append(np.linspace(0, 1, 10_000), np.full(20, 0.97)), np.arange(10_020) >= 10_000),
+    enough=(np.append(np.linspace(0, 1, 10_000), np.full(20, 0.97)), np.arange(10_020) >= 10_000),
+    not_enough=(np.arange(100), np.arange(100) == 90),
     stars=2,
     minutes=8,
 )

@@ -102,7 +102,8 @@ absorb = Challenge(
         ),
     },
     passes=0.999,
-    example=([[1, 0], [0.5**0.5, 0.5**0.5]],),
+    enough=([[1, 0], [0.5**0.5, 0.5**0.5]],),
+    not_enough=([[1, 0], [0.6, 0.8]],),
     stars=1,
     minutes=3,
 )
