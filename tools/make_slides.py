@@ -33,6 +33,8 @@ def mathematics(formula: str, options: dict[str, bool]) -> str:
 
 
 MARKDOWN = MarkdownIt("gfm-like", {"linkify": False}).use(dollarmath_plugin, renderer=mathematics)
+for rule in ("link_open", "link_close"):
+    MARKDOWN.add_render_rule(rule, lambda *_: "")  # where they lead is not in the deck
 
 
 @dataclass
@@ -112,8 +114,9 @@ def shown(cell: nbformat.NotebookNode) -> str:
         alt = html.escape("".join(re.findall(r'title="([^"]*)"', cell.source)[:1]) or "figure")
         return "".join(f'<img alt="{alt}" src="data:image/png;base64,{picture}">' for picture in found)
     printed = text(cell.outputs).rstrip("\n")
-    longest = max(map(len, printed.split("\n")))
-    size = max(20, min(30, 2000 // longest))  # a slide is 1,280 pixels wide, and longer lines than 100 letters wrap
+    size = min(30, 2000 // max(map(len, printed.split("\n"))))  # a slide is 1,280 pixels wide
+    if "  " not in printed:  # no columns, so long lines may wrap
+        size = max(size, 24)
     return f'<pre style="font-size: {size}px">{html.escape(printed)}</pre>'
 
 
