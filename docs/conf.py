@@ -93,4 +93,4 @@ if REPOSITORY:
             "notebook_interface": "jupyterlab",
         },
     }
-myst_substitutions = {"install": f"`%pip install git+{REPOSITORY}`"}
+myst_substitutions = {"install": f"`!git clone -q --depth 1 {REPOSITORY} course && pip install -q -e ./course`"}

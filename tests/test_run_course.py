@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,9 @@ import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+from pages import sections  # noqa: E402
+
 WAITS = """\
 import pathlib, time
 pathlib.Path("begun").touch()
@@ -27,7 +31,8 @@ def course(tmp_path):
     for directory in ("tools", "tfae", "chapters"):
         (tmp_path / directory).mkdir()
     shutil.copytree(ROOT / "docs", tmp_path / "docs", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("tools/run_course.py", "tfae/files.py", "pyproject.toml", "chapters/references.bib"):
+    copied = ("tools/run_course.py", "tools/pages.py", "tfae/files.py", "pyproject.toml", "chapters/references.bib")
+    for name in copied:
         shutil.copy(ROOT / name, tmp_path / name)
     (tmp_path / "tfae" / "__init__.py").touch()
     (tmp_path / "constraints.txt").touch()
@@ -75,7 +80,10 @@ def test_an_interrupted_run_says_what_is_done_and_goes_on_from_there(course):
     assert "six is 6" in said and "it went on" in said and "build/course/index.html" in said
     page = (site / "00_start_here.html").read_text()
     assert "<math " in page and 'href="01_long.html#why-not"' in page and "six is 6" in page
-    assert "it went on" in (site / "results.html").read_text()
+    results = (site / "results.html").read_text()
+    assert "it went on" in results and re.search("Why not.*?all of it", results, re.DOTALL)
+    (waited,) = (part for part in sections(nbformat.read(runs / "01_long.ipynb", as_version=4)) if part.seconds)
+    assert waited.heading == "Why not?" and 0 < waited.seconds < 60
     assert "00_start_here.html" in (site / "index.html").read_text()
     assert "colab.research.google.com/github/someone/course/blob/main/chapters/00_start_here.ipynb" in page
     assert "github.com/someone/course/edit/main/chapters/00_start_here.ipynb" in page

@@ -31,6 +31,7 @@ def test_a_deck_holds_the_question_the_marked_cells_and_what_was_shown(path):
 def test_a_deck_loads_nothing(path):
     text = make_slides.deck(nbformat.read(path, as_version=4))
     assert not re.search(r"<(script|link|img|iframe)[^>]+(src|href)=[\"']?(https?:)?//", text)
+    assert ".ipynb" not in text
     assert not re.search(r"@import|url\(\s*[\"']?https?:", text)
     assert not re.search(r"\\(frac|sum|hat|mathrm)\b", re.sub(r"<script>.*?</script>", "", text, flags=re.DOTALL))
 

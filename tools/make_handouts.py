@@ -80,6 +80,8 @@ def make(out: Path, chapters: list[Path]) -> None:
             copy_checks(folder)
     for edition in ("student", "solutions"):
         copy_checks(part / edition)
+        for path in CHAPTERS.glob("A[0-9]_*.ipynb"):  # where links of the chapters lead
+            shutil.copy(path, part / edition)
     (part / "diagnoses.md").write_text(diagnoses(chapters), encoding="utf-8")
     (part / "nbgrader" / "nbgrader_config.py").write_text(CONFIG, encoding="utf-8")
     shutil.rmtree(out, ignore_errors=True)
@@ -88,8 +90,17 @@ def make(out: Path, chapters: list[Path]) -> None:
 
 CONFIG = """c = get_config()  # noqa: F821
 c.CourseDirectory.course_id = "tfae"
-c.ClearSolutions.code_stub = {"python": "    ..."}
+c.ClearSolutions.code_stub = {"python": ""}
 c.Execute.timeout = 300
+"""
+
+BEGIN = """import warnings
+
+import numpy as np
+{quiet}
+from exercises import {module} as check
+
+warnings.simplefilter("ignore")  # a cell that writes to stderr gets no points
 """
 
 
@@ -142,14 +153,17 @@ def solved(page: NotebookNode, found: list[Found]) -> NotebookNode:
 def assignment(chapter: str, found: list[Found]) -> NotebookNode:
     """Return the exercises alone, as nbgrader's source: they need no lesson before them, and take no training."""
     module = f"chapter_{chapter[:2]}"
-    title = f"# Exercises of chapter {chapter[:2]}\n\nFill in each cell and run the one below it: it says what it sees."
+    keras = any("import keras" in split(one.solution)[0] for one in found)
+    begun = BEGIN.format(module=module, quiet="import tfae  # keeps TensorFlow's notes out of stderr\n" * keras)
     cells = [
-        new_markdown_cell(title),
-        new_code_cell(f"import numpy as np\n\nfrom exercises import {module} as check"),
+        new_markdown_cell(
+            f"# Exercises of chapter {chapter[:2]}\n\nFill in each cell and run the one below it: it says what it "
+            "sees. Where a question goes on with an experiment, its place is the lesson."
+        ),
+        graded(new_code_cell(begun.strip()), "begin", solution=False, locked=True, grade=False),
     ]
     for one in found:
-        given = f"\n\n```python\n{split(one.stub)[0]}\n```" if isinstance(one.exercise, exercises.Bug) else ""
-        cells.append(new_markdown_cell(one.question + given))
+        cells.append(new_markdown_cell(one.question))
         points = 2 * one.exercise.stars
         if isinstance(one.exercise, exercises.Reading):
             rubric = "\n".join(f"- {point}" for point in one.exercise.rubric)
@@ -157,8 +171,9 @@ def assignment(chapter: str, found: list[Found]) -> NotebookNode:
                                 points=points, grade=True, solution=True, locked=False))  # fmt: skip
             continue
         answer, call = split(one.solution)
-        begun, _ = split(one.stub)
-        cells.append(graded(new_code_cell(marked(answer, begun)), one.name, solution=True, locked=False, grade=False))
+        given, _ = split(one.stub)
+        filled = f"{given}\n\n\n### BEGIN SOLUTION\n{answer}\n### END SOLUTION"
+        cells.append(graded(new_code_cell(filled), one.name, solution=True, locked=False, grade=False))
         judged = call.replace(f".{one.name}(", f".{one.name}.judge(", 1)
         test = f"{call}\n\nassert {judged}.passed"
         again = judged.replace("check.", "importlib.reload(check).", 1)  # as it was, whatever a cell did to it
@@ -195,18 +210,6 @@ def split(code: str) -> tuple[str, str]:
     """Return what defines the answer, and the line that hands it to the check."""
     start = CALL.search(code).start()
     return code[:start].strip("\n"), code[start:].split("\n", 1)[0]
-
-
-def marked(answer: str, begun: str) -> str:
-    """Return a solution between nbgrader's marks, below what the learner finds already written."""
-    lines, head = answer.split("\n"), []
-    for line, own in zip(begun.split("\n"), lines, strict=False):
-        if line.split("  #")[0] != own.split("  #")[0]:
-            break
-        head.append(line)
-    rest = lines[len(head) :]
-    indent = re.match(r" *", rest[0])[0] if rest else ""
-    return "\n".join([*head, f"{indent}### BEGIN SOLUTION", *rest, f"{indent}### END SOLUTION"])
 
 
 def graded(cell: NotebookNode, name: str, **marks: object) -> NotebookNode:

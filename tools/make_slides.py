@@ -4,8 +4,9 @@
     python tools/make_slides.py 03 05   # these chapters only
 
 leaves build/slides/NN_name.html: one file a deck, which needs no network. A code cell with the tag `slide` gives its
-figure, or what it printed, under the question of its section; a text cell with that tag gives its text. What the
-chapter says before and after is in the speaker's notes (press S; arrows and space go on, Esc shows all slides).
+figure, or what it printed and how the chapter begins to read that, under the question of its section; a text cell with
+that tag gives its text. What the chapter says before and after is in the speaker's notes (press S; arrows and space go
+on, Esc shows all slides).
 """
 
 import argparse
@@ -32,6 +33,8 @@ def mathematics(formula: str, options: dict[str, bool]) -> str:
 
 
 MARKDOWN = MarkdownIt("gfm-like", {"linkify": False}).use(dollarmath_plugin, renderer=mathematics)
+for rule in ("link_open", "link_close"):
+    MARKDOWN.add_render_rule(rule, lambda *_: "")  # where they lead is not in the deck
 
 
 @dataclass
@@ -78,10 +81,9 @@ def slides(page: nbformat.NotebookNode) -> Iterator[Slide]:
         if cell.cell_type == "markdown":
             yield Slide(heading, MARKDOWN.render(re.sub(r"^#+ .*\n+", "", cell.source, flags=re.MULTILINE)), "")
         else:
-            around = [c.source for c in cells[max(i - 1, 0) : i + 2] if c.cell_type == "markdown"]
-            yield Slide(
-                heading, formulas(cells[i - 1].source) * (not pictures(cell)) + shown(cell), "\n\n".join(around)
-            )
+            before, after = (c.source * (c.cell_type == "markdown") for c in (cells[i - 1], cells[i + 1]))
+            body = shown(cell) if pictures(cell) else formulas(before) + shown(cell) + reading(after)
+            yield Slide(heading, body, f"{before}\n\n{after}".strip())
     closing = next(c.source for c in cells if "## What was shown" in c.source)
     points = re.search(r"## What was shown\n+(.*?)(?=\n## |\Z)", closing, re.DOTALL)[1]
     yield Slide("What was shown", MARKDOWN.render(points), "")
@@ -90,6 +92,16 @@ def slides(page: nbformat.NotebookNode) -> Iterator[Slide]:
 def formulas(prose: str) -> str:
     """Return the displayed formulas of a text, the last two at most."""
     return "".join(MARKDOWN.render(formula) for formula in re.findall(r"\$\$.*?\$\$", prose, re.DOTALL)[-2:])
+
+
+def reading(prose: str, longest: int = 240) -> str:
+    """Return the first sentences of a text, as many as a slide has room for."""
+    said, paragraph = "", prose.split("\n\n")[0].replace("\n", " ")
+    for sentence in () if paragraph.startswith("#") else re.findall(r".+?[.?!](?=\s|$)", paragraph):
+        if len(said + sentence) > longest:
+            break
+        said += sentence
+    return f'<p class="reading">{MARKDOWN.renderInline(said.strip())}</p>' if said else ""
 
 
 def pictures(cell: nbformat.NotebookNode) -> list[str]:
@@ -102,8 +114,10 @@ def shown(cell: nbformat.NotebookNode) -> str:
         alt = html.escape("".join(re.findall(r'title="([^"]*)"', cell.source)[:1]) or "figure")
         return "".join(f'<img alt="{alt}" src="data:image/png;base64,{picture}">' for picture in found)
     printed = text(cell.outputs).rstrip("\n")
-    longest = max(map(len, printed.split("\n")))
-    return f'<pre style="font-size: {min(24, 2000 // longest)}px">{html.escape(printed)}</pre>'  # 1,216 pixels wide
+    size = min(30, 2000 // max(map(len, printed.split("\n"))))  # a slide is 1,280 pixels wide
+    if "  " not in printed:  # no columns, so long lines may wrap
+        size = max(size, 24)
+    return f'<pre style="font-size: {size}px">{html.escape(printed)}</pre>'
 
 
 # --- the deck --------------------------------------------------------------------------------------------------------
@@ -113,7 +127,7 @@ def deck(page: nbformat.NotebookNode) -> str:
     """Return the slides of a chapter as one HTML file that needs nothing else."""
     made = list(slides(page))
     sections = "\n".join(
-        f"<section><h2>{MARKDOWN.renderInline(slide.heading)}</h2>\n{slide.body}\n"
+        f'<section><h2>{MARKDOWN.renderInline(slide.heading)}</h2>\n<div class="body">{slide.body}</div>\n'
         f'<aside class="notes">{MARKDOWN.render(slide.notes)}</aside></section>'
         for slide in made
     )
@@ -135,10 +149,11 @@ STYLE = """
 .reveal-viewport { background: #fff; }
 .reveal .slides { text-align: left; }
 .reveal h2 { font-size: 1.45em; font-weight: 600; line-height: 1.15; margin: 0 0 .6em; color: #1f5f8b; }
-.reveal .question { font-size: 1.35em; max-width: 26em; }
-.reveal img { display: block; margin: 0; width: 100%; height: 540px; max-height: 540px;
-  object-fit: contain; object-position: left top; }
-.reveal pre { font: 21px/1.4 ui-monospace, monospace; white-space: pre; margin: 0; box-shadow: none; width: auto; }
+.reveal .body { display: flex; flex-direction: column; justify-content: center; min-height: 560px; }
+.reveal .question { font-size: 1.6em; max-width: 24em; margin: 0; }
+.reveal .reading { margin: 1.4em 0 0; max-width: 44em; }
+.reveal img { display: block; margin: 0; width: 100%; height: 560px; max-height: 560px; object-fit: contain; }
+.reveal pre { font: 21px/1.4 ui-monospace, monospace; white-space: pre-wrap; margin: 0; box-shadow: none; width: auto; }
 .reveal ul { margin: 0; padding-left: 1.2em; } .reveal li { margin-bottom: .35em; font-size: .92em; }
 .reveal table { border-collapse: collapse; font-size: .8em; } .reveal td, .reveal th { padding: .2em .6em; }
 .reveal math[display="block"] { margin: .3em 0 1em; } .reveal code { font-size: .9em; }

@@ -36,6 +36,8 @@ from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+from pages import WORDS_A_MINUTE, sections  # noqa: E402
+
 from tfae.files import written_whole  # noqa: E402
 
 DATASET = os.environ.get("TFAE_DATASET") or "strokes"
@@ -301,23 +303,41 @@ def make_site(chapters: list[Path], runs: dict[Path, Result], out: Path) -> bool
 
 
 def results_page(chapters: list[Path], runs: dict[Path, Result]) -> str:
-    """Return the summary as a page of the site, in Markdown."""
-    rows = []
+    """Return the summary as a page of the site, in Markdown: each chapter, then the sections of each."""
+    rows, parts = [], []
     for path in chapters:
+        notebook = nbformat.read(RUNS / path.name if path in runs else path, as_version=4)
         if path in runs:
             r = runs[path]
             minutes, memory, said = f"{r.minutes:.1f}", str(r.peak_memory_mb), "**failed**" if r.error else r.key_result
         else:
-            minutes, memory, said = "–", "–", key_result(nbformat.read(path, as_version=4))
+            minutes, memory, said = "–", "–", key_result(notebook)
         said = said if said == "**failed**" else re.sub(r"([\\`*_\[\]<>$|])", r"\\\1", said)
         rows.append(f"| [{path.stem.replace('_', ' ')}]({path.name}) | {minutes} | {memory} | {said} |")
+        if not path.stem.startswith("A"):
+            parts += lesson(path, notebook, run=path in runs)
     here = f"Run on this machine, on the data set *{DATASET}*." if runs else "Nothing was run for these pages."
     if len(runs) < len(chapters):
         here += " A chapter without minutes is shown as it was committed; `make course` runs it."
     return "\n".join([
         "# What each chapter takes", "", here, "",
         "| chapter | minutes | peak MB | key result |", "| --- | --: | --: | --- |", *rows, "",
+        "## Section by section", "",
+        f"Reading is counted, at {WORDS_A_MINUTE} words of prose a minute. The machine's seconds are those of the run "
+        "above, its start aside. Exercises take what stands at each of them.", "", *parts,
     ])  # fmt: skip
+
+
+def lesson(path: Path, notebook: nbformat.NotebookNode, run: bool) -> list[str]:
+    """Return the lines of a table: how long each section of a page takes to read, to run and to answer."""
+    found = [(part.heading, part.words, part.seconds, part.exercises) for part in sections(notebook)]
+    _, *columns = zip(*found, strict=True)
+    rows = [
+        f"| {heading} | {words / WORDS_A_MINUTE:.1f} | {f'{seconds:.0f}' if run else '–'} | {minutes or ''} |"
+        for heading, words, seconds, minutes in [*found, ("**all of it**", *map(sum, columns))]
+    ]
+    head = ["| section | reading, minutes | machine, seconds | exercises, minutes |", "| --- | --: | --: | --: |"]
+    return [f"### {path.stem.replace('_', ' ')}", "", *head, *rows, ""]
 
 
 def table(results: list[Result]) -> str:

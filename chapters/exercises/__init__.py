@@ -15,6 +15,7 @@ import importlib
 import json
 import os
 import pkgutil
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -47,6 +48,7 @@ class Exercise:
 
     kind: ClassVar[str]
     welcome: ClassVar[str] = ""  # said before the message to an answer that passes
+    inputs: Sequence[Any] = ((),)  # what an answer that is a function is called with
 
     def __init__(self, number: str, *, stars: int = 1, minutes: int = 5) -> None:
         self.number, self.stars, self.minutes = number, stars, minutes
@@ -56,10 +58,13 @@ class Exercise:
         verdict = self.judge(*answer)
         if verdict.passed is not None:
             _keep(self.number, verdict.passed)
-        print(f"{self.number} {self.welcome if verdict.passed else ''}{verdict.message}")
+        print(_wrapped(f"{self.number} {self.welcome if verdict.passed else ''}{verdict.message}"))
 
     def judge(self, *answer: Any) -> Verdict:
         raise NotImplementedError
+
+    def _unfilled(self, answer: Any) -> bool:
+        return _empty(answer) or (callable(answer) and _empty(answer(*_fresh(self.inputs[0]))))
 
 
 class Write(Exercise):
@@ -104,10 +109,8 @@ class Write(Exercise):
 
     def judge(self, answer: Any) -> Verdict:
         """Compare an answer with the right one, then with what each usual mistake would give."""
-        if _empty(answer):
-            return Verdict(None, NOT_STARTED)
         try:
-            if callable(answer) and _empty(answer(*_fresh(self.inputs[0]))):
+            if self._unfilled(answer):
                 return Verdict(None, NOT_STARTED)
             given = self._results(answer)
         except Exception as error:  # the learner's own
@@ -154,10 +157,10 @@ class Prediction(Exercise):
     ----------
     readings : sequence of (float, str)
         Upper ends of ranges, rising, and what to say to a guess below each; none gives the answer away.
-    low, high : float
-        What a guess may be.
     outside : str
-        What to say to any other: the unit was misread.
+        What to say to a guess beyond the last of them, or below `low`: the unit was misread.
+    low : float
+        The smallest guess.
     """
 
     kind = "predict it"
@@ -168,14 +171,13 @@ class Prediction(Exercise):
         number: str,
         readings: Sequence[tuple[float, str]],
         *,
-        low: float,
-        high: float,
         outside: str,
+        low: float = 0.0,
         stars: int = 1,
         minutes: int = 1,
     ) -> None:
         super().__init__(number, stars=stars, minutes=minutes)
-        self.readings, self.low, self.high, self.outside = readings, low, high, outside
+        self.readings, self.outside, self.low = readings, outside, low
 
     def judge(self, answer: Any) -> Verdict:
         if _empty(answer):
@@ -184,22 +186,27 @@ class Prediction(Exercise):
             guess = float(answer)
         except (TypeError, ValueError):
             return Verdict(False, f"a guess is one number, this is {answer!r}")
-        if not self.low <= guess <= self.high:
-            return Verdict(False, self.outside)
-        return Verdict(True, next(said for end, said in self.readings if guess <= end))
+        read = [said for end, said in self.readings if self.low <= guess <= end]
+        return Verdict(True, read[0]) if read else Verdict(False, self.outside)
 
 
 class Challenge(Exercise):
-    """Break it, or explore it: an answer that is scored.
+    """Break it: an answer that is scored.
 
     Parameters
     ----------
     score : callable
         From the answer, and what else the page hands over, to `(value, message)`.
-    mistakes : mapping of str to callable
-        Each usual mistake: what to tell who makes it, and the test that recognises it, with the arguments of `score`.
     passes : float
         The value to reach.
+    enough, not_enough : tuple
+        An answer that reaches it, and one that does not and makes none of the mistakes, with what else the page hands
+        over: arguments of `score`.
+    mistakes : mapping of str to (callable, tuple)
+        Each usual mistake: what to tell who makes it, the test that recognises it, and an example that makes it. Both
+        callables take the arguments of `score`; the first test that says yes decides.
+    inputs : sequence of tuples
+        Where the answer is a function: arguments to call it with, to see whether it is filled in.
     """
 
     kind = "break it"
@@ -208,20 +215,24 @@ class Challenge(Exercise):
         self,
         number: str,
         score: Callable[..., tuple[float, str]],
-        mistakes: Mapping[str, Callable[..., bool]],
+        mistakes: Mapping[str, tuple[Callable[..., bool], tuple[Any, ...]]],
         *,
         passes: float,
+        enough: tuple[Any, ...],
+        not_enough: tuple[Any, ...],
+        inputs: Sequence[tuple[Any, ...]] = ((),),
         stars: int = 2,
         minutes: int = 10,
     ) -> None:
         super().__init__(number, stars=stars, minutes=minutes)
-        self.score, self.mistakes, self.passes = score, mistakes, passes
+        self.score, self.mistakes, self.passes, self.inputs = score, mistakes, passes, inputs
+        self.enough, self.not_enough = enough, not_enough
 
     def judge(self, answer: Any, *given: Any) -> Verdict:
-        if _empty(answer):
-            return Verdict(None, NOT_STARTED)
         try:
-            for message, made in self.mistakes.items():
+            if _empty(given) or self._unfilled(answer):
+                return Verdict(None, NOT_STARTED)
+            for message, (made, _) in self.mistakes.items():
                 if made(answer, *given):
                     return Verdict(False, message)
             value, message = self.score(answer, *given)
@@ -254,6 +265,12 @@ class Reading(Exercise):
         return Verdict(True, f"read yours again. Does it say this?\n{points}")
 
 
+class Exploration(Reading):
+    """Explore it: an experiment with an open end, reported in words and read like a reading."""
+
+    kind = "explore it"
+
+
 # --- what a learner has done -----------------------------------------------------------------------------------------
 
 
@@ -268,10 +285,11 @@ def all_exercises() -> dict[str, dict[str, Exercise]]:
 
 
 def progress() -> None:
-    """Print what is done, chapter by chapter: `*` done, `-` tried, `.` not started."""
+    """Print what is done, chapter by chapter."""
     kept = _kept()
+    print("* done, - tried, . not started")
     for name, found in all_exercises().items():
-        ordered = sorted(found.values(), key=lambda exercise: exercise.number)
+        ordered = sorted(found.values(), key=lambda exercise: int(exercise.number.partition(".")[2]))
         marks = "".join({True: "*", False: "-", None: "."}[kept.get(exercise.number)] for exercise in ordered)
         minutes = sum(exercise.minutes for exercise in ordered if not kept.get(exercise.number))
         print(f"{name.replace('_', ' ')}   {marks:10} {marks.count('*')} of {len(marks)}, about {minutes} minutes left")
@@ -298,6 +316,14 @@ def _keep(number: str, passed: bool) -> None:
         part.replace(_file())
     except OSError:
         pass  # a read-only home must not keep anybody from learning
+
+
+def _wrapped(text: str) -> str:
+    """Return a text in lines of 100 letters, for a notebook would break longer ones inside of words."""
+    return "\n".join(
+        textwrap.fill(line, 100, subsequent_indent="    " * line.startswith(" "), break_on_hyphens=False)
+        for line in text.split("\n")
+    )
 
 
 # --- how two answers are compared ------------------------------------------------------------------------------------
@@ -329,7 +355,7 @@ def _near(one: np.ndarray, other: np.ndarray, tolerance: float) -> bool:
     if one.dtype.kind in "fiub" and other.dtype.kind in "fiub":
         one, other = one.astype("float64"), other.astype("float64")
         scale = float(np.max(np.abs(other[np.isfinite(other)]), initial=0.0))
-        return bool(np.allclose(one, other, rtol=0, atol=tolerance * (scale or 1.0), equal_nan=True))
+        return bool(np.allclose(one, other, rtol=0, atol=tolerance * (scale or 1.0)))
     return bool(np.array_equal(one, other))
 
 

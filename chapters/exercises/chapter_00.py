@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from . import Bug, Prediction, Reading, Write
+from . import Bug, Exploration, Prediction, Write
 
 RNG = np.random.default_rng(0)
 
@@ -16,8 +16,6 @@ kept = Prediction(
         (0.8, "More than half. Two numbers for 784 would be a good bargain: run the next cell."),
         (1.0, "Nearly everything. Then the drawings above should hardly differ from the images. Run the next cell."),
     ],
-    low=0.0,
-    high=1.0,
     outside="a share lies between 0 and 1: one third is 0.33.",
 )
 
@@ -87,7 +85,7 @@ pca_error = Write(
 
 # --- 00.4 another start ----------------------------------------------------------------------------------------------
 
-another_start = Reading(
+another_start = Exploration(
     "00.4",
     [
         "the error and the vote of the neighbours hardly change",

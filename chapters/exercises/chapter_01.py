@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from . import Bug, Prediction, Reading, Write
+from . import Bug, Exploration, Prediction, Write
 
 RNG = np.random.default_rng(1)
 
@@ -16,8 +16,6 @@ left_out = Prediction(
         (1.8, "Worse, but not as bad as the zeros were. Run the cell."),
         (1e6, "As bad as the zeros, or worse. Think of how much of a one there is to draw, then run the cell."),
     ],
-    low=0.0,
-    high=1e6,
     outside="a ratio of two errors is asked for: 1 if the ones are drawn as well as the classes that were seen.",
 )
 
@@ -110,7 +108,7 @@ quarters = Write(
     },
     inputs=[(_errors, _ink), (_errors**2, 3 * _ink)],
     done="on *strokes* the error grows with the ink, so a threshold on the error is in part a threshold on the pen.",
-    minutes=10,
+    minutes=8,
 )
 
 # --- 01.5 find the bug: a Sequential without an input ----------------------------------------------------------------
@@ -202,7 +200,7 @@ prepare = Bug(
 
 # --- 01.7 beat PCA at 64 ---------------------------------------------------------------------------------------------
 
-beat_pca = Reading(
+beat_pca = Exploration(
     "01.7",
     [
         "both changes help by themselves: longer training and a wide layer instead of two narrow ones",

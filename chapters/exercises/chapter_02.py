@@ -50,8 +50,6 @@ steeper = Prediction(
         (300, "Two orders of magnitude or nearly: you have seen what the factor that did not cancel does."),
         (1e9, "That is a lot. The factor that did not cancel is small, but not that small at -5."),
     ],
-    low=0.0,
-    high=1e9,
     outside="how many *times* steeper is asked for, a positive number: below 1 if the squared error pulls harder.",
 )  # fmt: skip
 
@@ -98,7 +96,7 @@ compare = Bug(
     },
     inputs=[(_x, _network, _pca), (_x[:2], _pca[:2], _network[:2])],
     done="both errors are means over the same pixels now, and a factor of hundreds is gone.",
-    minutes=10,
+    minutes=8,
 )
 
 # --- 02.5 the gradient of the cross-entropy --------------------------------------------------------------------------
@@ -135,7 +133,7 @@ entropy_gradients = Write(
     inputs=[_small],
     done="only the signal at the output changed; what lies behind it is the same chain.",
     stars=2,
-    minutes=20,
+    minutes=15,
 )
 
 # --- 02.6 where is the edge? -----------------------------------------------------------------------------------------

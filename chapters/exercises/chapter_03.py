@@ -18,7 +18,6 @@ sgd_rate = Prediction(
         (100, "Very bold. If you are right, why does nobody write such a rate? Run the cell."),
     ],
     low=0.001,
-    high=100.0,
     outside="one of the six rates is asked for, from 0.001 to 100.",
 )  # fmt: skip
 
@@ -44,12 +43,17 @@ dead_end = Challenge(
     _kept,
     {
         "that is a probability. Asked for is the pre-activation that the sigmoid turns into one: any number, also far "
-        "outside the range from 0 to 1.": lambda a: 0.5 < a <= 1 or np.isnan(a),
+        "outside the range from 0 to 1.": (lambda a: 0.5 < a <= 1 or np.isnan(a), (1.0,)),
         "on this side the output is nearly 0, and float32 has numbers down to 1e-45 there: for a long way the slope is "
-        "tiny and not 0. How close to *1* can an output come without being 1?": lambda a: a < -5,
-        "nothing gets through there, but you went further than you had to. Where does it begin?": lambda a: a > 20,
+        "tiny and not 0. How close to *1* can an output come without being 1?": (lambda a: a < -5, (-17,)),
+        "nothing gets through there, but you went further than you had to. Where does it begin?": (
+            lambda a: a > 20,
+            (50,),
+        ),
     },
     passes=-20.0,
+    enough=(17,),
+    not_enough=(10,),
     stars=1,
     minutes=4,
 )

@@ -20,8 +20,6 @@ times_more = Prediction(
         (8, "The edges suffer far more, you say. Would PCA agree? Run the cell."),
         (1e6, "Then the blocks are as good as untouched. Look at a copy: is the ink in its place? Run the cell."),
     ],
-    low=0.0,
-    high=1e6,
     outside="a ratio of two shares is asked for: 1 if both parts lose alike.",
 )  # fmt: skip
 
@@ -50,20 +48,27 @@ whisper = Challenge(
     "04.2",
     _loud,
     {
-        "a code of several images and several units is asked for: one row for each image.": lambda z: (
-            np.ndim(z) != 2 or min(np.shape(z)) < 2
+        "a code of several images and several units is asked for: one row for each image.": (
+            lambda z: np.ndim(z) != 2 or min(np.shape(z)) < 2,
+            (np.full(4, 0.1),),
         ),
-        "these units have a sigmoid: their activations lie between 0 and 1.": lambda z: np.min(z) < 0 or np.max(z) > 1,
+        "these units have a sigmoid: their activations lie between 0 and 1.": (
+            lambda z: np.min(z) < 0 or np.max(z) > 1,
+            ([[0.2, -0.1], [0.0, 0.3]],),
+        ),
         "a unit that is silent on every image, or at 1 on every image, costs infinitely much. Which mean is free?": (
-            lambda z: bool(np.isin(np.mean(z, axis=0), (0, 1)).any())
+            (lambda z: bool(np.isin(np.mean(z, axis=0), (0, 1)).any()), ([[0.0, 0.1], [0.0, 0.1]],))
         ),
-        "each *image* has a mean of 0.1 here. The quota is each unit's: which axis is that?": lambda z: (
-            np.allclose(np.mean(z, axis=1), 0.1) and not np.allclose(np.mean(z, axis=0), 0.1)
+        "each *image* has a mean of 0.1 here. The quota is each unit's: which axis is that?": (
+            lambda z: np.allclose(np.mean(z, axis=1), 0.1) and not np.allclose(np.mean(z, axis=0), 0.1),
+            ([[0.15, 0.05], [0.15, 0.05]],),
         ),
         "the price is 0, and the code is sparse, just as the formula's authors hoped. Now keep the means, and let "
-        "every unit speak on every image.": lambda z: _price(z)[0] < 1e-4 and _price(z)[1] < 0.5,
+        "every unit speak on every image.": (lambda z: _price(z)[0] < 1e-4 and _price(z)[1] < 0.5, (np.eye(10),)),
     },
     passes=0.95,
+    enough=(np.full((10, 4), 0.1),),
+    not_enough=(np.full((10, 4), 0.2),),
     stars=1,
     minutes=5,
 )

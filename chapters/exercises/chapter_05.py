@@ -49,23 +49,30 @@ def _holes(z):
     return share, f"mean and spread are the prior's, and {share:.0%} of its mass is not backed by codes.{more}"
 
 
+_corners = np.array([[1, 1], [1, -1], [-1, 1], [-1, -1]] * 250)
+_draws = RNG.normal(size=(5_000, 2))
+_angles = np.linspace(0, 2 * np.pi, 200, endpoint=False)
+_ring = 2**0.5 * np.stack([np.cos(_angles), np.sin(_angles)], axis=1)
 hollow = Challenge(
     "05.2",
     _holes,
     {
-        "at least 100 codes of two numbers each are asked for: a table of two columns.": lambda z: (
-            np.ndim(z) != 2 or np.shape(z)[1] != 2 or len(z) < 100
+        "at least 100 codes of two numbers each are asked for: a table of two columns.": (
+            lambda z: np.ndim(z) != 2 or np.shape(z)[1] != 2 or len(z) < 100,
+            (np.zeros((50, 2)),),
         ),
         "the mean of each unit should be 0, to within 0.05: as it stands, the mean alone gives the codes away.": (
-            lambda z: bool(np.abs(np.mean(z, axis=0)).max() > 0.05)
+            (lambda z: bool(np.abs(np.mean(z, axis=0)).max() > 0.05), (_corners + 0.1,))
         ),
         "the spread of each unit, its standard deviation, should be 1 to within 0.05: as it stands, the spread alone "
-        "gives the codes away.": lambda z: bool(np.abs(np.std(z, axis=0) - 1).max() > 0.05),
+        "gives the codes away.": (lambda z: bool(np.abs(np.std(z, axis=0) - 1).max() > 0.05), (1.1 * _corners,)),
         "these codes fill the prior as well as draws of it do. Must codes with the right mean and spread be normal?": (
-            lambda z: _unbacked(np.asarray(z)) < 0.1
+            (lambda z: _unbacked(np.asarray(z)) < 0.1, (_draws,))
         ),
     },
     passes=0.5,
+    enough=(_corners,),
+    not_enough=(_ring,),
     stars=2,
     minutes=5,
 )
@@ -81,8 +88,6 @@ still_active = Prediction(
         (16, "All of them: as if sum or mean did not matter. It does not, as long as both terms are divided by the "
          "same number. Are they? Run the cell."),
     ],
-    low=0.0,
-    high=16.0,
     outside="a number of units is asked for, from 0 to 16.",
 )  # fmt: skip
 
@@ -191,7 +196,7 @@ tighter_bound = Write(
         ),
     },
     inputs=[(3 * RNG.normal(size=(4, 3)) - 800,), (3 * RNG.normal(size=(2, 5)) - 2,)],
-    tolerance=1e-7,
+    tolerance=1e-6,
     done="now train on it.",
     stars=2,
     minutes=15,

@@ -17,8 +17,6 @@ on_pixels = Prediction(
          "cells."),
         (1.0, "More than on the autoencoder's plane: the code would have lost what the pixels know. Run the cells."),
     ],
-    low=0.0,
-    high=1.0,
     outside="a share is asked for, from 0 to 1: one tenth is what guessing would find.",
 )  # fmt: skip
 
@@ -94,21 +92,27 @@ spoil = Challenge(
     _scored,
     {
         "that is no table of two rows, one for each unit of the perfect code: `code @ mixing` would not work.": (
-            lambda mixing: np.ndim(mixing) != 2 or len(mixing) != 2
+            (lambda mixing: np.ndim(mixing) != 2 or len(mixing) != 2, (np.eye(3),))
         ),
         "one unit alone has no second best, so the score is not defined. And can one number carry two factors?": (
-            lambda mixing: np.shape(mixing)[1] < 2
+            (lambda mixing: np.shape(mixing)[1] < 2, ([[1], [1]],))
         ),
         "information is lost: from this code the two factors cannot be computed. Noise or silence would lower any "
-        "score, and deserve it. Is your matrix invertible?": lambda mixing: (
-            np.linalg.svd(np.asarray(mixing, dtype=float), compute_uv=False)[1] < 1e-3 * np.max(np.abs(mixing))
+        "score, and deserve it. Is your matrix invertible?": (
+            lambda mixing: (
+                np.linalg.svd(np.asarray(mixing, dtype=float), compute_uv=False)[1] < 1e-3 * np.max(np.abs(mixing))
+            ),
+            ([[1, 1], [1, 1]],),
         ),
         "a swap, a sign or another scale of the units: each factor still has a unit of its own, and the MIG does not "
-        "change.": lambda mixing: (
-            np.shape(mixing)[1] == 2 and np.all(np.count_nonzero(np.abs(mixing) > 1e-9, axis=0) == 1)
+        "change.": (
+            lambda mixing: np.shape(mixing)[1] == 2 and np.all(np.count_nonzero(np.abs(mixing) > 1e-9, axis=0) == 1),
+            ([[0, -2], [1, 0]],),
         ),
     },
     passes=0.9,
+    enough=([[1, 1], [1, -1]],),
+    not_enough=([[1, 0], [0.3, 1]],),
     stars=2,
     minutes=5,
 )
@@ -293,7 +297,7 @@ nats_of_units = Write(
     inputs=[(_mean, _log_variance), (_mean[:2] + 1, _log_variance[:2])],
     done="a unit that hardly leaves the prior says hardly anything, so it counts as dead.",
     stars=2,
-    minutes=20,
+    minutes=15,
 )
 
 # --- 06.9 a code that is right by design -----------------------------------------------------------------------------

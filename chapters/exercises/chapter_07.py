@@ -46,8 +46,6 @@ selective_untrained = Prediction(
         (0.55, "As much as after training: then the index would say nothing about learning. Run the cell."),
         (1.0, "More than after training: learning would have made the units less selective. Run the cell."),
     ],
-    low=0.0,
-    high=1.0,
     outside="an index is asked for: 0 if all classes excite a unit alike, 1 if only one does.",
 )
 
@@ -131,7 +129,7 @@ dead_units = Write(
     },
     inputs=[(_a,), (_a[:, :5],), (np.vstack([_a, _a]),)],
     done="dead on these images: say so whenever you report it.",
-    minutes=10,
+    minutes=5,
 )
 
 # --- 07.5 what did training do to the layers? ------------------------------------------------------------------------

@@ -16,8 +16,6 @@ upper_half = Prediction(
         (0.4, "A good part of it. So the upper half has a say in how the lower one is drawn? Run the cell."),
         (1.0, "As much as in the lower half, or more: the place of the error would hardly count. Run the cell."),
     ],
-    low=0.0,
-    high=1.0,
     outside="a share is asked for, from 0 to 1.",
 )
 
@@ -77,16 +75,25 @@ blind = Challenge(
     "08.3",
     _blind,
     {
-        "a map of one number for each of 28 × 28 pixels is asked for.": lambda values: np.size(values) != 784,
-        "a map of zeros explains nothing at all, and does not add up to the 10 either.": lambda values: (
-            not np.any(values)
+        "a map of one number for each of 28 × 28 pixels is asked for.": (
+            lambda values: np.size(values) != 784,
+            (np.ones(28),),
         ),
-        "this map is not complete. What should its values add up to?": lambda values: abs(np.sum(values) - 10) > 0.05,
+        "a map of zeros explains nothing at all, and does not add up to the 10 either.": (
+            lambda values: not np.any(values),
+            (0 * _ink,),
+        ),
+        "this map is not complete. What should its values add up to?": (
+            lambda values: abs(np.sum(values) - 10) > 0.05,
+            (9 * _ink / np.sum(_ink),),
+        ),
         "complete, and it lies where the ink is: that might even be a good map. Move it to where nothing is.": (
-            lambda values: np.all(np.reshape(values, (28, 28))[~_ink] == 0)
+            (lambda values: np.all(np.reshape(values, (28, 28))[~_ink] == 0), (10 * _ink / np.sum(_ink),))
         ),
     },
     passes=0.999,
+    enough=(10 * ~_ink / np.sum(~_ink),),
+    not_enough=(5 * _ink / np.sum(_ink) + 5 * ~_ink / np.sum(~_ink),),
     stars=1,
     minutes=3,
 )

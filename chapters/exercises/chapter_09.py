@@ -65,18 +65,26 @@ vanishing = Challenge(
     _vanishing,
     {
         "four numbers are asked for, the model's answers for (0, 0), (1, 0), (0, 1) and (1, 1) in this order.": (
-            lambda answers: np.shape(answers) != (4,)
+            (lambda answers: np.shape(answers) != (4,), ([0, 1],))
         ),
         "your model never looks at feature 0: such a player is a null player, and 0 is what it deserves.": (
-            lambda answers: np.allclose(_additions(answers)[0], 0)
+            (lambda answers: np.allclose(_additions(answers)[0], 0), ([0, 0, 1, 1],))
         ),
         "feature 0 adds the same with feature 1 and without it, so the two never act together. What kind of model lets "
-        "one feature change what the other does?": lambda answers: np.isclose(*_additions(answers)[0]),
-        "it is the share of feature 1 that vanishes: which of the rows are (1, 0) and (0, 1)?": lambda answers: (
-            np.isclose(np.mean(_additions(answers)[1]), 0) and not np.isclose(np.mean(_additions(answers)[0]), 0)
+        "one feature change what the other does?": (
+            lambda answers: np.isclose(*_additions(answers)[0]),
+            ([0, 1, 0, 1],),
+        ),
+        "it is the share of feature 1 that vanishes: which of the rows are (1, 0) and (0, 1)?": (
+            lambda answers: (
+                np.isclose(np.mean(_additions(answers)[1]), 0) and not np.isclose(np.mean(_additions(answers)[0]), 0)
+            ),
+            ([0, 0, -1, 1],),
         ),
     },
     passes=0.0,
+    enough=([0, -1, 0, 1],),
+    not_enough=([0, 0, 0, 1],),
     minutes=5,
 )
 
@@ -93,8 +101,6 @@ mended = Prediction(
         (80, "More than half of the errors would then hang on one small piece of ink. Run the cell."),
         (100, "Nearly all: you trust both the shares and the idea that an error has one place. Run the cell."),
     ],
-    low=0.0,
-    high=100.0,
     outside="a percentage is asked for: of 100 errors, how many turn into the truth?",
 )
 

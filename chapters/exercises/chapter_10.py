@@ -16,8 +16,6 @@ by_chance = Prediction(
         (70, "About half, or so: the recipe would then be worth its name. Run the cell."),
         (100, "Most of them: you expect that almost every direction in the code leads to another class. Run the cell."),
     ],
-    low=0.0,
-    high=100.0,
     outside="a percentage is asked for: of 100 changed codes, how many change the victim's mind?",
 )
 
@@ -86,18 +84,27 @@ linear_victim = Challenge(
     "10.3",
     _turned,
     {
-        "one change for each of the 784 pixels is asked for.": lambda change: np.shape(change) != (784,),
-        "some pixel moves by more than 0.01.": lambda change: np.abs(change).max() > 0.01 + 1e-9,
-        "the lead grows: you went uphill.": lambda change: _lead(change) > 4.5,
+        "one change for each of the 784 pixels is asked for.": (
+            lambda change: np.shape(change) != (784,),
+            (np.zeros(28),),
+        ),
+        "some pixel moves by more than 0.01.": (
+            lambda change: np.abs(change).max() > 0.01 + 1e-9,
+            (-0.011 * np.sign(_weights),),
+        ),
+        "the lead grows: you went uphill.": (lambda change: _lead(change) > 4.5, (0.01 * np.sign(_weights),)),
         "all pixels move the same way. Half of the weights are negative, so what one half takes away, the other gives "
-        "back.": lambda change: np.ptp(change) < 1e-12 and np.any(change),
+        "back.": (lambda change: np.ptp(change) < 1e-12 and np.any(change), (np.full(784, -0.01),)),
         "your change is as long as the rule allows in some pixels and small in others, in proportion to the weights. "
-        "That is the best direction for a bound on the *length*; here the bound is on each pixel.": lambda change: (
-            np.any(change) and np.isclose(abs(np.corrcoef(change, _weights)[0, 1]), 1)
+        "That is the best direction for a bound on the *length*; here the bound is on each pixel.": (
+            lambda change: np.any(change) and np.isclose(abs(np.corrcoef(change, _weights)[0, 1]), 1),
+            (-0.01 * _weights,),
         ),
     },
     passes=0.0,
-    minutes=5,
+    enough=(-0.01 * np.sign(_weights),),
+    not_enough=(-0.005 * np.sign(_weights),),
+    minutes=8,
 )
 
 # --- 10.4 find the bug: noise of the same size -----------------------------------------------------------------------

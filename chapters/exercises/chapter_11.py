@@ -36,7 +36,7 @@ mass = Bug(
         (np.array([[0.5, -0.4, 0.1], [0.3, -0.2, 0.6]]), np.array([[True, True, False], [False, True, False]])),
     ],
     done="parts of a whole again: between 0 and 1, whatever the signs.",
-    minutes=3,
+    minutes=5,
 )
 
 # --- 11.2 does deletion rank maps as the truth does? -----------------------------------------------------------------
@@ -51,7 +51,6 @@ deletion_agrees = Prediction(
         (1.0, "Nearly as the truth does, you say: as on the linear score above. Is a network like it? Run the cell."),
     ],
     low=-1.0,
-    high=1.0,
     outside="a rank correlation is asked for, from −1 (the reverse order) to 1 (the same order).",
 )  # fmt: skip
 
@@ -81,22 +80,32 @@ fair_on_paper = Challenge(
     "11.3",
     _gap,
     {
-        "a table of two rows is asked for, one for each group, with four counts each.": lambda t: np.shape(t) != (2, 4),
-        "people are counted: whole numbers, none below 0.": lambda t: bool(
-            np.any(np.asarray(t) < 0) or np.any(np.asarray(t) != np.round(t))
+        "a table of two rows is asked for, one for each group, with four counts each.": (
+            lambda t: np.shape(t) != (2, 4),
+            ([[1, 2], [3, 4]],),
         ),
-        "each group has at least 20 people in it, and somebody who would repay.": lambda t: bool(
-            np.any(np.sum(t, axis=1) < 20) or np.any(np.sum(np.asarray(t)[:, :2], axis=1) == 0)
+        "people are counted: whole numbers, none below 0.": (
+            lambda t: bool(np.any(np.asarray(t) < 0) or np.any(np.asarray(t) != np.round(t))),
+            ([[5.5, 0, 45, 50], [50, 45, 0, 5]],),
+        ),
+        "each group has at least 20 people in it, and somebody who would repay.": (
+            lambda t: bool(np.any(np.sum(t, axis=1) < 20) or np.any(np.sum(np.asarray(t)[:, :2], axis=1) == 0)),
+            ([[1, 0, 9, 9], [50, 45, 0, 5]],),
         ),
         "the shares that are approved differ by more than 2 points. Anybody who counts the approved would see it.": (
-            lambda t: bool(abs(np.subtract(*_of_groups(t)[0])) > 0.02)
+            (lambda t: bool(abs(np.subtract(*_of_groups(t)[0])) > 0.02), ([[5, 0, 50, 45], [50, 45, 0, 5]],))
         ),
         "the shares of right decisions differ by more than 2 points. Anybody who compares the accuracies would see "
-        "it.": lambda t: bool(abs(np.subtract(*_of_groups(t)[1])) > 0.02),
+        "it.": (lambda t: bool(abs(np.subtract(*_of_groups(t)[1])) > 0.02), ([[5, 0, 45, 50], [45, 45, 5, 5]],)),
         "the good are refused as often in both groups: this table is fair off the paper too. Let more people of one "
-        "group be good.": lambda t: bool(abs(np.subtract(*_of_groups(t)[2])) < 0.05),
+        "group be good.": (
+            lambda t: bool(abs(np.subtract(*_of_groups(t)[2])) < 0.05),
+            ([[25, 25, 25, 25], [25, 25, 25, 25]],),
+        ),
     },
     passes=0.4,
+    enough=([[5, 0, 45, 50], [50, 45, 0, 5]],),
+    not_enough=([[20, 10, 30, 40], [30, 20, 20, 30]],),
     stars=2,
     minutes=5,
 )

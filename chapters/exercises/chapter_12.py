@@ -63,16 +63,21 @@ one_sided = Challenge(
     "12.2",
     _one_sided,
     {
-        "300 samples of two numbers are asked for, the shape (300, 2).": lambda samples: np.shape(samples) != (300, 2),
+        "300 samples of two numbers are asked for, the shape (300, 2).": (
+            lambda samples: np.shape(samples) != (300, 2),
+            (_cloud[:10],),
+        ),
         "those are the real points themselves. A generator that hands them out has both a precision and a recall of "
-        "1.": lambda samples: np.allclose(np.sort(samples, axis=0), np.sort(_cloud, axis=0)),
+        "1.": (lambda samples: np.allclose(np.sort(samples, axis=0), np.sort(_cloud, axis=0)), (_cloud[::-1],)),
         "most of your samples lie where no real point is near, so the precision is low. Where is it certain to be 1?": (
-            lambda samples: _shares(samples)[0] < 0.5
+            (lambda samples: _shares(samples)[0] < 0.5, (_cloud + 100,))
         ),
         "your samples are good, and varied as well: more than half of the real points lie in their region. How would "
-        "a generator look that always draws the same?": lambda samples: _shares(samples)[1] > 0.5,
+        "a generator look that always draws the same?": (lambda samples: _shares(samples)[1] > 0.5, (_cloud[:, ::-1],)),
     },
     passes=0.95,
+    enough=(np.repeat(_cloud[:1], 300, axis=0),),
+    not_enough=(np.repeat(_cloud[:60], 5, axis=0),),
     minutes=4,
 )
 
@@ -89,27 +94,30 @@ neighbours_kept = Prediction(
         ),
         (10, "Nearly all: you expect that the images decide, and not the seed. Run the cell."),
     ],
-    low=0.0,
-    high=10.0,
     outside="how many of ten neighbours is asked for: a number from 0 to 10.",
 )
 
 # --- 12.4 let them take turns ----------------------------------------------------------------------------------------
 
 
-def _game(move):
+def _in_turn(a, b, rate):
+    a = a - rate * b
+    return a, b + rate * a
+
+
+def _game(move, kept=slice(None)):
     def play(rate, steps):
         path = [(1.0, 0.0)]
         for _ in range(steps):
             path.append(move(*path[-1], rate))
-        return np.array(path)
+        return np.array(path)[kept]
 
     return play
 
 
 take_turns = Write(
     "12.4",
-    _game(lambda a, b, rate: (a - rate * b, b + rate * (a - rate * b))),
+    _game(_in_turn),
     {
         "both still step at once: b answers the a of before. What has a become when it is b's turn?": _game(
             lambda a, b, rate: (a - rate * b, b + rate * a)
@@ -123,12 +131,8 @@ take_turns = Write(
         "both players raise ab now. Player a lowers it: which sign has its step?": _game(
             lambda a, b, rate: (a + rate * b, b + rate * (a + rate * b))
         ),
-        "the start is missing: after n steps the path has n + 1 points.": lambda rate, steps: _game(
-            lambda a, b, rate: (a - rate * b, b + rate * (a - rate * b))
-        )(rate, steps)[1:],
-        "that is where it ends, and the whole path is asked for.": lambda rate, steps: _game(
-            lambda a, b, rate: (a - rate * b, b + rate * (a - rate * b))
-        )(rate, steps)[-1],
+        "the start is missing: after n steps the path has n + 1 points.": _game(_in_turn, kept=slice(1, None)),
+        "that is where it ends, and the whole path is asked for.": _game(_in_turn, kept=-1),
     },
     inputs=[(0.05, 100), (0.3, 7)],
     done="they still circle, and no farther out. The players of a GAN take turns too, with many numbers each.",

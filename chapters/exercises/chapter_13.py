@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from . import Bug, Challenge, Prediction, Reading, Write
+from . import Bug, Challenge, Exploration, Prediction, Write
 
 RNG = np.random.default_rng(13)
 
@@ -55,8 +55,6 @@ false_alarms = Prediction(
         (1.0, "You expect hardly anything to be left of the promise. The network has seen 800 eights: how well can it "
          "know each of them? Run the cell."),
     ],
-    low=0.0,
-    high=1.0,
     outside="a share is asked for: 5 % is 0.05.",
 )  # fmt: skip
 
@@ -73,8 +71,6 @@ mark_told = Prediction(
         (1.0, "So the code would hold it. 16 numbers describe 784 pixels: what does the loss pay for these four? Run "
          "the cell."),
     ],
-    low=0.0,
-    high=1.0,
     outside="a share is asked for: 1 if the mark is told in every image, 0.5 for a coin.",
 )  # fmt: skip
 
@@ -158,19 +154,23 @@ wolf = Challenge(
     "13.5",
     _cried_wolf,
     {
-        "each score needs to be marked as ill or not: the two arrays must have one length.": lambda scores, ill: (
-            np.size(scores) != np.size(ill)
+        "each score needs to be marked as ill or not: the two arrays must have one length.": (
+            lambda scores, ill: np.size(scores) != np.size(ill),
+            ([0.1, 0.5, 0.9], [False, True]),
         ),
-        "normal samples and anomalies are both needed: with one kind alone there is no AUROC.": lambda scores, ill: (
-            len(np.unique(_parts(scores, ill)[1])) < 2
+        "normal samples and anomalies are both needed: with one kind alone there is no AUROC.": (
+            lambda scores, ill: len(np.unique(_parts(scores, ill)[1])) < 2,
+            ([0.1, 0.9], [False, False]),
         ),
         "your anomalies have the lower scores. Are the marks turned round? `True` stands for ill.": (
-            lambda scores, ill: _auroc(*_parts(scores, ill)) < 0.5
+            (lambda scores, ill: _auroc(*_parts(scores, ill)) < 0.5, (np.arange(20), np.arange(20) < 2))
         ),
         "one sample in ten or more is ill here. With so many anomalies most alarms are right: how rare are they in the "
-        "world?": lambda scores, ill: _parts(scores, ill)[1].mean() > 0.1,
+        "world?": (lambda scores, ill: _parts(scores, ill)[1].mean() > 0.1, (np.arange(20), np.arange(20) >= 10)),
     },
     passes=0.9,
+    enough=(np.append(np.linspace(0, 1, 10_000), np.full(20, 0.97)), np.arange(10_020) >= 10_000),
+    not_enough=(np.arange(100), np.arange(100) == 90),
     stars=2,
     minutes=8,
 )
@@ -220,7 +220,7 @@ fixed_width = Write(
 
 # --- 13.7 how heavy a head? ------------------------------------------------------------------------------------------
 
-weights_read = Reading(
+weights_read = Exploration(
     "13.7",
     [
         "more weight buys digits that are read rightly: about two points from 0.03 to 1",

@@ -16,8 +16,6 @@ survived = Prediction(
         (0.9, "Most of them. A vowel is two formants and a pitch: eight numbers have room for three. Run the cell."),
         (1.0, "Nearly all. Then it would not matter how the array was made. Run the cell."),
     ],
-    low=0.0,
-    high=1.0,
     outside="a share of the sounds is asked for: 40 of 100 is 0.4.",
 )
 
@@ -51,7 +49,7 @@ stripe_moved = Write(
     },
     inputs=[(3010, 120, 0.02), (470, 130, 0.05), (2500, 99, 0.01)],
     done="half a stripe at 3 kHz turns bright into dark: that is what the plain code has to hold beside the vowel.",
-    minutes=3,
+    minutes=5,
 )
 
 # --- 14.3 listen, then say -------------------------------------------------------------------------------------------
@@ -76,8 +74,6 @@ one_direction = Prediction(
         (0.85, "Most of them, but not all. Which sentences will be wrong? Run the cell."),
         (1.0, "Nearly all. Then 'past' would be one and the same step for every verb. Run the cell."),
     ],
-    low=0.0,
-    high=1.0,
     outside="a share of the sentences is asked for: 0 for none, 1 for all.",
 )
 

@@ -16,8 +16,6 @@ memory_grows = Prediction(
         (3, "More, but not in proportion. Which part would grow with the number of images? Run the cell."),
         (1e3, "In proportion, or beyond. Where would the images be that have been read already? Run the cell."),
     ],
-    low=0.0,
-    high=1e3,
     outside="how many *times* the memory is asked for: 4 if it grows as the images do.",
 )
 
@@ -58,7 +56,7 @@ whole_gradient = Write(
     },
     inputs=[(RNG.normal(size=(2, 4, 3)), [2, 5]), (RNG.normal(size=(3, 5)), [128, 127, 1])],
     done="each row counts once, however the batch was cut.",
-    minutes=3,
+    minutes=5,
 )
 
 # --- 15.3 a thirty-second of the work --------------------------------------------------------------------------------
@@ -71,8 +69,6 @@ step_share = Prediction(
         (0.7, "Then most of a step would be there before the first image. Run the cell."),
         (1.0, "Then the images would cost next to nothing. Each of them needs 784 numbers in and out: run the cell."),
     ],
-    low=0.0,
-    high=1.0,
     outside="a share of the time of 256 images is asked for: a half is 0.5.",
 )
 
@@ -221,7 +217,7 @@ a_test = Reading(
         "equal results say nothing about the speed",
     ],
     stars=2,
-    minutes=5,
+    minutes=10,
 )
 
 # --- 15.9 what network would it take? --------------------------------------------------------------------------------

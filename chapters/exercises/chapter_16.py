@@ -15,8 +15,6 @@ features_kept = Prediction(
         (4.4, "More than units, but not all, you say. What would two of them on one unit have to avoid? Run the cell."),
         (5.0, "All of them, in two numbers: then they cannot be at right angles. How would they lie? Run the cell."),
     ],
-    low=0.0,
-    high=5.0,
     outside="a number of features is asked for, from 0 to 5.",
 )
 
@@ -85,21 +83,27 @@ absorb = Challenge(
     "16.3",
     _absorbed,
     {
-        "two directions of two numbers each are asked for: a table, one direction in a row.": lambda d: (
-            np.shape(d) != (2, 2)
+        "two directions of two numbers each are asked for: a table, one direction in a row.": (
+            lambda d: np.shape(d) != (2, 2),
+            ([1, 0],),
         ),
-        "directions have length 1: divide each by its length.": lambda d: bool(
-            np.any(np.abs(np.linalg.norm(np.asarray(d, float), axis=1) - 1) > 1e-2)
+        "directions have length 1: divide each by its length.": (
+            lambda d: bool(np.any(np.abs(np.linalg.norm(np.asarray(d, float), axis=1) - 1) > 1e-2)),
+            ([[1, 0], [1, 1]],),
         ),
         "these are the true directions. One feature at a time then loses half of the row in which both are present. "
-        "Which direction would that row like?": lambda d: any(
-            np.allclose(d, true, atol=1e-2) for true in (np.eye(2), np.eye(2)[::-1])
+        "Which direction would that row like?": (
+            lambda d: any(np.allclose(d, true, atol=1e-2) for true in (np.eye(2), np.eye(2)[::-1])),
+            (np.eye(2),),
         ),
-        "both directions are the same: one of the two rows has to make do with the other's.": lambda d: bool(
-            np.dot(*np.asarray(d, float)) > 0.999
+        "both directions are the same: one of the two rows has to make do with the other's.": (
+            lambda d: bool(np.dot(*np.asarray(d, float)) > 0.999),
+            ([[1, 0], [1, 0]],),
         ),
     },
     passes=0.999,
+    enough=([[1, 0], [0.5**0.5, 0.5**0.5]],),
+    not_enough=([[1, 0], [0.6, 0.8]],),
     stars=1,
     minutes=3,
 )
