@@ -686,6 +686,16 @@ def test_grad_cam_names_the_layers_it_could_use(images):
         attribution.grad_cam(conv, images[:2], layer="code")
 
 
+def test_grad_cam_sees_the_sequence_of_a_recurrent_layer():
+    x = np.random.default_rng(0).normal(size=(3, 6, 2)).astype("float32")
+    ends = [layers.GRU(4, name="second"), layers.Dense(2)]
+    model = keras.Sequential([keras.Input((6, 2)), layers.GRU(5, return_sequences=True, name="first"), *ends])
+    target = targets.output(model, 1)
+    found, wanted = attribution.grad_cam(target, x), attribution.grad_cam(target, x, layer="first")
+    np.testing.assert_array_equal(found.values, wanted.values)
+    assert found.values.shape == (3, 6, 1) and found.values.any()
+
+
 def test_a_target_that_is_asked_again_sees_new_weights(images):
     autoencoder = models.dense_autoencoder((28, 28, 1), 4, (8,), seed=0)
     target, x = targets.latent(autoencoder, 1), images[:5]

@@ -31,7 +31,7 @@ from scipy.special import roots_legendre
 
 from tfae import relevance
 from tfae.checks import check_inputs, check_number, check_samples, check_seed, check_size
-from tfae.hooks import LayerCall, find_call, in_float32, recording
+from tfae.hooks import LayerCall, find_call, in_float32, makers, recording
 from tfae.inference import batches, check_finite, in_batches, inference, name_of
 from tfae.internals import graph_with_derivatives, operations_in_functions
 from tfae.losses import at_least_float32
@@ -489,11 +489,11 @@ def grad_cam(target: Scalars, x: Any, *, layer: str | keras.Layer | None = None,
 
 
 def _last_with_places(calls: list[LayerCall], axes: int) -> LayerCall:
-    found = [call for call in calls if call.is_leaf and len(getattr(call.output, "shape", ())) == axes]
-    made = [call for call in found if not isinstance(call.layer, layers.Reshape) and not call.changes_nothing]
-    if not made:
-        raise ValueError(f"no layer returns {PLACES[axes]}, which Grad-CAM needs; use another method")
-    return made[-1]
+    for call in makers(calls).values():
+        passes_on = isinstance(call.layer, keras.Model | layers.Reshape) or call.changes_nothing
+        if not passes_on and len(getattr(call.output, "shape", ())) == axes:
+            return call
+    raise ValueError(f"no layer returns {PLACES[axes]}, which Grad-CAM needs; use another method")
 
 
 def _drawn_to(heat: Any, size: Sequence[int]) -> Any:

@@ -127,6 +127,11 @@ def _place() -> tuple[int, Any]:
     return threading.get_ident(), None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
 
 
+def makers(calls: list[LayerCall]) -> dict[int, LayerCall]:
+    """Return, by the ``id`` of each output, the call that made it, latest first: a model returns what a layer made."""
+    return {id(call.output): call for call in reversed(calls)}
+
+
 def find_call(calls: list[LayerCall], layer: str | keras.Layer) -> LayerCall:
     """Return the one call of `layer`, given as itself or by its name.
 

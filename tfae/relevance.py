@@ -22,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers, ops
 
-from tfae.hooks import LayerCall, recording, without_activation
+from tfae.hooks import LayerCall, makers, recording, without_activation
 from tfae.targets import Target
 
 RULES = ("epsilon", "z+", "gamma")
@@ -91,13 +91,13 @@ def hand_back(target: Target, x: Any, rule: str, epsilon: float, gamma: float) -
         outputs = target.network(x)
     start = _first_relevance(target, outputs, x)
     steps = [call for call in calls if call.is_leaf or isinstance(call.layer, WHOLE)]
-    makers = {id(call.output): call for call in reversed(calls)}  # a model returns what its last layer made
+    made = makers(calls)
     gates, merged = _gates(steps), _merged(steps) if rule != "epsilon" else {}
 
     def is_signal(part: Any) -> bool:
         """Whether an argument is a tensor that depends on the samples: no option, no mask, no constant."""
         floating = tf.is_tensor(part) and part.dtype.is_floating
-        return floating and (part is x or id(part) in makers or tape.gradient(part, x) is not None)
+        return floating and (part is x or id(part) in made or tape.gradient(part, x) is not None)
 
     waiting = {id(outputs): start}  # relevance by the tensor that holds it
     ledger = []
@@ -105,7 +105,7 @@ def hand_back(target: Target, x: Any, rule: str, epsilon: float, gamma: float) -
         if call.changes_nothing or id(call.output) not in waiting:
             continue  # the layer did nothing, or nothing that the target depends on
         if call not in steps:
-            if makers[id(call.output)] is call:
+            if made[id(call.output)] is call:
                 raise _not_followed(f"through {_name(call)}, which computes something outside the layers that it calls")
             continue
         received = waiting.pop(id(call.output))
