@@ -46,7 +46,7 @@ class Figure:
     beside: dict[str, str]
 
 
-NUMBER = r"([\d.,]+)"
+NUMBER = r"(\d[\d.,]*)"
 FIGURES = [
     Figure(
         "linear autoencoder, code 32, MNIST: squared error per test image", "linear_is_pca",
@@ -72,20 +72,17 @@ FIGURES = [
     *(
         Figure(
             f"training, {name}: thousand images a second", f"training_model_{name}", rf"^tfae.*? {NUMBER} ",
-            {peer: rf"^{peer}.*? {NUMBER} " for peer in ("Keras", "PyTorch eager", "PyTorch compiled", "JAX")},
+            {peer: rf"^{peer}.*? {NUMBER} " for peer in ("Keras fit", "PyTorch, eager", "PyTorch, compiled", "JAX")},
         )
         for name in ("dense", "conv_vae")
     ),
-    *(
-        Figure(
-            f"{method}, 64 images: seconds", "attribution", rf"^{method} +{NUMBER}",
-            {peer: rf"^{method}(?: +\S+){{{column}}} +{NUMBER}" for column, peer in enumerate(peers, start=1) if peer},
-        )
-        for method, peers in {
-            "gradient": ("xplique", "captum"), "SmoothGrad, 50": ("xplique", "captum"),
-            "integrated gradients": ("xplique", "captum", "", "shap"), "occlusion": ("xplique", "captum"),
-            "Grad-CAM": ("xplique", "captum"), "LRP-epsilon": ("", "", "zennit"),
-        }.items()
+    Figure(
+        "integrated gradients, 50 steps, 64 images: seconds", "attribution", rf"^integrated gradients +{NUMBER}",
+        {"xplique": rf"^integrated gradients +\S+ +{NUMBER}", "captum": rf"^integrated gradients +\S+ +\S+ +{NUMBER}"},
+    ),
+    Figure(
+        "LRP-epsilon, 64 images: seconds", "attribution", rf"^LRP-epsilon +{NUMBER}",
+        {"zennit": rf"^LRP-epsilon +\S+ +\S+ +\S+ +{NUMBER}"},
     ),
     Figure(
         "49 Shapley values of 2,000 coalitions: error", "shapley", rf"^tfae +\S+ +\S+ +{NUMBER}",
