@@ -574,9 +574,8 @@ def lrp(
         target.network(tf.constant(x[:1]))
     with in_float32(call.layer for call in calls):
         outputs = _outputs(target, x, batch_size)
-        parts = [
-            relevance.hand_back(target, tf.constant(batch), rule, epsilon, gamma) for batch in batches(x, batch_size)
-        ]
+        way = relevance.Rule(rule, epsilon, gamma)
+        parts = [relevance.hand_back(target, tf.constant(batch), way) for batch in batches(x, batch_size)]
     ledger = [
         rows[0] | {key: sum(row[key] for row in rows) for key in ("received", "handed_on", "kept_by_bias", "lost")}
         for rows in zip(*(part.ledger for part in parts), strict=True)

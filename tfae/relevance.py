@@ -50,6 +50,22 @@ NORMALISING = (layers.LayerNormalization, layers.RMSNormalization)
 WHOLE = (*ATTENTION, layers.LSTM)  # one step each, whatever layers they call
 
 
+@dataclass(frozen=True)
+class Rule:
+    """How dense and convolutional layers hand back; all others follow epsilon.
+
+    Attributes
+    ----------
+    name : str
+        One of `RULES`.
+    epsilon, gamma : float
+    """
+
+    name: str
+    epsilon: float
+    gamma: float
+
+
 @dataclass(frozen=True, eq=False)
 class Relevance:
     """What a target's value becomes at the inputs, and on the way.
@@ -65,16 +81,14 @@ class Relevance:
     ledger: list[dict[str, Any]]
 
 
-def hand_back(target: Target, x: Any, rule: str, epsilon: float, gamma: float) -> Relevance:
+def hand_back(target: Target, x: Any, rule: Rule) -> Relevance:
     """Return the relevance of each input of a batch.
 
     Parameters
     ----------
     target : tfae.targets.Target
     x : tensor, shape (n, *sample)
-    rule : str
-        ``"epsilon"``, ``"z+"`` or ``"gamma"``, of the layers `LINEAR`; all others follow the rule epsilon.
-    epsilon, gamma : float
+    rule : Rule
 
     Returns
     -------
@@ -92,7 +106,7 @@ def hand_back(target: Target, x: Any, rule: str, epsilon: float, gamma: float) -
     start = _first_relevance(target, outputs, x)
     steps = [call for call in calls if call.is_leaf or isinstance(call.layer, WHOLE)]
     made = makers(calls)
-    gates, merged = _gates(steps), _merged(steps) if rule != "epsilon" else {}
+    gates, merged = _gates(steps), _merged(steps) if rule.name != "epsilon" else {}
 
     def is_signal(part: Any) -> bool:
         """Whether an argument is a tensor that depends on the samples: no option, no mask, no constant."""
@@ -110,7 +124,7 @@ def hand_back(target: Target, x: Any, rule: str, epsilon: float, gamma: float) -
             continue
         received = waiting.pop(id(call.output))
         places = [place for place, part in enumerate(call.arguments) if is_signal(part)]
-        shares, kept = _shares(call, places, received, gates, merged, rule, epsilon, gamma)
+        shares, kept = _shares(call, places, received, gates, merged, rule)
         for tensor, share in shares:
             waiting[id(tensor)] = waiting.get(id(tensor), 0) + share
         sums = {"received": received, "kept_by_bias": kept}
@@ -139,14 +153,7 @@ def _first_relevance(target: Target, outputs: Any, x: Any) -> Any:
 
 
 def _shares(
-    call: LayerCall,
-    places: list[int],
-    received: Any,
-    gates: set[int],
-    merged: dict[int, LayerCall],
-    rule: str,
-    epsilon: float,
-    gamma: float,
+    call: LayerCall, places: list[int], received: Any, gates: set[int], merged: dict[int, LayerCall], rule: Rule
 ) -> tuple[list[tuple[Any, Any]], Any]:
     """Return the tensors that one call took with the relevance of each, and what it keeps of what it received."""
     layer, kind = call.layer, _kind(call)
@@ -157,8 +164,8 @@ def _shares(
         return [], received  # a constant
     if kind in ELEMENTWISE or (kind == "BatchNormalization" and id(taken[0]) in merged):
         return [(taken[0], received)], 0.0
-    if rule != "epsilon" and isinstance(layer, LINEAR):
-        share, kept = _by_sign(call, taken[0], received, merged.get(id(call.output)), rule, epsilon, gamma)
+    if rule.name != "epsilon" and isinstance(layer, LINEAR):
+        share, kept = _by_sign(call, taken[0], received, merged.get(id(call.output)), rule)
         return [(taken[0], share)], kept
 
     factors = 1
@@ -185,7 +192,7 @@ def _shares(
     if kind in MOVING and getattr(layer, "interpolation", "nearest") == "nearest":
         shares, kept = tape.gradient(z, copies, output_gradients=received), ops.where(at_zero == 0, 0.0, received)
     else:
-        quotient = received / _away_from_zero(z, epsilon)
+        quotient = received / _away_from_zero(z, rule.epsilon)
         slopes = tape.gradient(z, copies, output_gradients=quotient, unconnected_gradients="zero")
         shares = [tensor * slope / factors for tensor, slope in zip(copies, slopes, strict=True)]
         kept, received = at_zero * quotient, z * quotient
@@ -194,9 +201,7 @@ def _shares(
     return list(zip(taken, shares, strict=True)), kept
 
 
-def _by_sign(
-    call: LayerCall, a: Any, received: Any, normalised: LayerCall | None, rule: str, epsilon: float, gamma: float
-) -> tuple[Any, Any]:
+def _by_sign(call: LayerCall, a: Any, received: Any, normalised: LayerCall | None, rule: Rule) -> tuple[Any, Any]:
     """Split the products a_j w_jk by their sign and hand relevance back in their proportion.
 
     A batch normalisation that follows at once is part of the weights, s w and s b + t, as at the time of prediction.
@@ -226,21 +231,21 @@ def _by_sign(
             b = s * b + t
     z = positive + negative + b
     _check_same(call, z)
-    if rule == "z+":
-        weights = [(positive, received / _away_from_zero(positive, epsilon))]
+    if rule.name == "z+":
+        weights = [(positive, received / _away_from_zero(positive, rule.epsilon))]
         kept: Any = ops.where(positive > 0, 0.0, received)
     else:
         rises, falls = ops.cast(z > 0, z.dtype), ops.cast(z <= 0, z.dtype)
         b_up, b_down = ops.maximum(b, 0.0), ops.minimum(b, 0.0)
-        stretched = gamma * (rises * (positive + b_up) + falls * (negative + b_down))
-        quotient = received / _away_from_zero(z + stretched, epsilon)
-        weights = [(positive, quotient * (1 + gamma * rises)), (negative, quotient * (1 + gamma * falls))]
-        kept = quotient * (b + gamma * (rises * b_up + falls * b_down))
-    slopes = [
-        (part, tape.gradient(sums, part, output_gradients=quotient)) for sums, quotient in weights
-        for part in (up, down)
-    ]  # fmt: skip
-    return sum(part * slope for part, slope in slopes), kept
+        stretched = rule.gamma * (rises * (positive + b_up) + falls * (negative + b_down))
+        quotient = received / _away_from_zero(z + stretched, rule.epsilon)
+        weights = [(positive, quotient * (1 + rule.gamma * rises)), (negative, quotient * (1 + rule.gamma * falls))]
+        kept = quotient * (b + rule.gamma * (rises * b_up + falls * b_down))
+    share = 0.0
+    for products_of_sign, quotient in weights:
+        for part in (up, down):
+            share = share + part * tape.gradient(products_of_sign, part, output_gradients=quotient)
+    return share, kept
 
 
 # --- what is held, so that the rest is a sum -------------------------------------------------------------------------
