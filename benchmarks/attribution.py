@@ -1,4 +1,4 @@
-"""How fast are attributions, beside xplique, captum and shap on the same network?
+"""How fast are attributions, beside xplique, captum, zennit and shap on the same network?
 
     python benchmarks/attribution.py [--images 64] [--rounds 5]
 
@@ -7,9 +7,9 @@ Methods take turns in every round; the table gives the median seconds of each pa
 fastest peer's (below 1: ours is faster). Where a peer computes the same thing, its answer is compared with ours: the
 column `difference` is the largest one, relative to the largest value. Integrated gradients take 50 steps in all
 packages; the gap is how far the values of a sample fail to add up, relative to what they should, the median over the
-images.
+images. Grad-CAM looks at the second convolution. LRP follows one rule in all layers.
 
-Peers are no dependencies: `pip install xplique captum shap torch`. Those that are missing are left out.
+Peers are no dependencies: `pip install xplique captum zennit shap torch`. Those that are missing are left out.
 """
 
 import argparse
@@ -41,7 +41,7 @@ def main() -> None:
 
     model, x = classifier(), data.load("strokes").x_test[: arguments.images]
     work = ours(model, x)
-    for package in ("xplique", "captum", "shap"):
+    for package in ("xplique", "captum", "zennit", "shap"):
         try:
             work[package] = globals()[package](model, x)
         except ImportError as error:
@@ -62,7 +62,7 @@ def main() -> None:
         peers = [median for package, median in medians.items() if package != "tfae"]
         cells = "".join(f"{medians[p]:>10.3f}" if p in medians else f"{'-':>10}" for p in work)
         ratio = f"{medians['tfae'] / min(peers):>8.2f}" if peers else f"{'-':>8}"
-        same = [answers[p, method] for p in ("xplique", "captum") if (p, method) in answers and method in COMPARED[p]]
+        same = [answers[p, method] for p in COMPARED if (p, method) in answers and method in COMPARED[p]]
         gaps = [np.abs(part - answers["tfae", method]).max() / np.abs(answers["tfae", method]).max() for part in same]
         print(f"{method:<22}{cells}{ratio}" + (f"{max(gaps):>12.1e}" if gaps else f"{'-':>12}"))
     print("gap of integrated gradients, 50 steps: " + ", ".join(
@@ -71,11 +71,11 @@ def main() -> None:
     ))  # fmt: skip
 
 
+# xplique sums over channels, takes absolute values, and weighs windows otherwise: its answers are not the same thing.
 COMPARED = {
-    "captum": ("gradient", "integrated gradients", "occlusion"),
-    "xplique": (),
-}  # xplique sums over channels, takes
-# absolute values, and weighs windows otherwise: its answers are not the same thing
+    "captum": ("gradient", "integrated gradients", "occlusion", "Grad-CAM"),
+    "zennit": ("LRP-epsilon", "LRP-z+"),
+}
 
 
 def classifier() -> keras.Model:
@@ -86,7 +86,7 @@ def classifier() -> keras.Model:
             keras.Input((28, 28, 1)),
             layers.Conv2D(16, 3, activation="relu"),
             layers.MaxPooling2D(),
-            layers.Conv2D(32, 3, activation="relu"),
+            layers.Conv2D(32, 3, activation="relu", name="second"),
             layers.MaxPooling2D(),
             layers.Flatten(),
             layers.Dense(10),
@@ -110,6 +110,9 @@ def ours(model: keras.Model, x: np.ndarray) -> dict[str, dict[str, Callable]]:
             "SmoothGrad, 50": lambda: attribution.smooth_grad(target, x, n_samples=50).values,
             "integrated gradients": lambda: attribution.integrated_gradients(target, x, steps=50).values,
             "occlusion": lambda: attribution.occlusion(target, x, window=SIZE, stride=STRIDE).values,
+            "Grad-CAM": lambda: attribution.grad_cam(target, x, layer="second").values,
+            "LRP-epsilon": lambda: attribution.lrp(target, x).values,
+            "LRP-z+": lambda: attribution.lrp(target, x, rule="z+").values,
         }
     }
 
@@ -123,6 +126,7 @@ def xplique(model: keras.Model, x: np.ndarray) -> dict[str, Callable]:
         "SmoothGrad, 50": explainers.SmoothGrad(functional, nb_samples=50, noise=0.15),
         "integrated gradients": explainers.IntegratedGradients(functional, steps=50),
         "occlusion": explainers.Occlusion(functional, patch_size=SIZE, patch_stride=STRIDE),
+        "Grad-CAM": explainers.GradCAM(functional, conv_layer="second"),
     }
     return {method: functools.partial(explainer, x, chosen) for method, explainer in made.items()}
 
@@ -142,6 +146,12 @@ def captum(model: keras.Model, x: np.ndarray) -> dict[str, Callable]:
         options = {"nt_samples": 50, "nt_samples_batch_size": 4, "stdevs": 0.15, "abs": False}
         return tunnel.attribute(images, target=OUTPUT, **options).detach().numpy().transpose(0, 2, 3, 1)
 
+    def heat() -> np.ndarray:
+        explainer = explainers.LayerGradCam(net, net[4])
+        small = explainer.attribute(images, target=OUTPUT, relu_attributions=True)
+        drawn = explainers.LayerAttribution.interpolate(small, images.shape[2:], "bilinear")
+        return drawn.detach().numpy().transpose(0, 2, 3, 1)
+
     steps = {"n_steps": 50, "method": "gausslegendre", "internal_batch_size": 256}
     window = {"sliding_window_shapes": (1, SIZE, SIZE), "strides": (1, STRIDE, STRIDE)}
     return {
@@ -149,6 +159,27 @@ def captum(model: keras.Model, x: np.ndarray) -> dict[str, Callable]:
         "SmoothGrad, 50": smooth,
         "integrated gradients": lambda: explain("IntegratedGradients", **steps),
         "occlusion": lambda: explain("Occlusion", perturbations_per_eval=4, **window),
+        "Grad-CAM": heat,
+    }
+
+
+def zennit(model: keras.Model, x: np.ndarray) -> dict[str, Callable]:
+    gradient, composites, rules, types = (
+        importlib.import_module(f"zennit.{part}") for part in ("attribution", "composites", "rules", "types")
+    )
+    torch = importlib.import_module("torch")
+    net, images = in_torch(model, torch), torch.tensor(x.transpose(0, 3, 1, 2), requires_grad=True)
+    chosen = torch.eye(10)[OUTPUT]
+
+    def explain(rule: Any) -> np.ndarray:
+        composite = composites.LayerMapComposite([(types.Activation, rules.Pass()), (types.Linear, rule)])
+        with gradient.Gradient(net, composite) as attributor:
+            _, values = attributor(images, lambda outputs: outputs * chosen)
+        return values.detach().numpy().transpose(0, 2, 3, 1)
+
+    return {
+        "LRP-epsilon": lambda: explain(rules.Epsilon(1e-6)),
+        "LRP-z+": lambda: explain(rules.ZPlus(1e-6, zero_params="bias")),
     }
 
 

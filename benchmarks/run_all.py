@@ -1,16 +1,19 @@
 """Run every benchmark that this machine allows, and write the results down with what the machine is.
 
-    python benchmarks/run_all.py [NAME ...] [--all]
+    python benchmarks/run_all.py [NAME ...] [--all] [--keep]
 
 Each benchmark runs in a process of its own, one after the other; one that fails does not stop the others. Those that
 need what is not here are skipped, with the reason: MNIST (``TFAE_DATA_DIR``, or Keras's cache) or a GPU (``--all`` runs
 these without one, for hours). Peers such as PyTorch are looked for by each benchmark itself. The page,
-build/benchmarks.md, is written again after each of them, so that an interruption loses one result at most.
+build/benchmarks.md, is written again after each of them, so that an interruption loses one result at most. With
+``--keep`` what a benchmark printed also goes to benchmarks/results, in a file of its own for each kind of device, with
+what the machine is: `tools/make_figures.py` puts figures from there into the README.
 """
 
 import argparse
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -22,9 +25,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 PAGE = ROOT / "build" / "benchmarks.md"
+RESULTS = ROOT / "benchmarks" / "results"
 SLOW_WITHOUT_GPU = {"vae_likelihood"}
 VARIANTS = {"training": (["--model", "dense"], ["--model", "conv_vae"])}  # a benchmark that is more than one
-PACKAGES = ("tensorflow", "keras", "numpy", "scikit-learn", "torch", "jax", "captum", "shap", "xplique")
+PACKAGES = ("tensorflow", "keras", "numpy", "scikit-learn", "torch", "jax", "captum", "zennit", "shap", "xplique")
 
 
 @dataclass
@@ -48,6 +52,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help=f"which ones; all, if none is given: {', '.join(known)}")
     parser.add_argument("--all", action="store_true", help="also those that take hours on this machine")
+    parser.add_argument("--keep", action="store_true", help="for the README: write to benchmarks/results, too")
     arguments = parser.parse_args()
     if unknown := sorted(set(arguments.names) - set(known)):
         parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(known)}")
@@ -64,6 +69,8 @@ def main() -> int:
         else:
             run(script, result)
         write_page(about, results)
+        if arguments.keep and result.status == "done":
+            keep(about, result, "gpu" if gpu else "cpu")
     print(f"\n{table(results)}\n\nwritten to {PAGE.relative_to(ROOT)}")
     return int(any(result.status.startswith("failed") for result in results))
 
@@ -86,7 +93,8 @@ def run(script: Path, result: Result) -> None:
     """Run a benchmark, showing what it prints as it prints it."""
     start = time.monotonic()
     command = [sys.executable, "-u", str(script), *result.options]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     with subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
@@ -151,6 +159,14 @@ def versions() -> list[str]:
 def table(results: list[Result]) -> str:
     rows = [f"| {result.title} | {result.status} | {result.minutes:.1f} |" for result in results]
     return "\n".join(["| benchmark | status | minutes |", "| --- | --- | --- |", *rows])
+
+
+def keep(about: str, result: Result, device: str) -> None:
+    from tfae.files import written_whole
+
+    name = re.sub(r"\W+", "_", result.title)
+    with written_whole(RESULTS / device / f"{name}.txt") as temporary:
+        temporary.write_text(f"{about}\n\n{result.output.strip()}\n", encoding="utf-8")
 
 
 def write_page(about: str, results: list[Result]) -> None:

@@ -146,6 +146,17 @@ def test_an_operation_of_a_functional_graph_is_seen_too():
     assert [type(call.layer).__name__ for call in calls if call.is_leaf] == ["Dense", "Relu", "Add"]
 
 
+def test_what_a_model_returns_is_made_by_its_last_layer_that_does_something():
+    model = keras.Sequential([keras.Input((4,)), sequential(), layers.Dropout(0.5)])
+    with hooks.recording() as calls:
+        outputs = model(X)
+    made = hooks.makers(calls)
+    assert made[id(outputs)].layer is model.layers[0].layers[-1]
+    assert [call.layer.name for call in made.values()] == ["out", "hidden"]
+    again = made[id(outputs)].again({0: made[id(outputs)].inputs[0] * 0})
+    np.testing.assert_array_equal(again, np.zeros((5, 2)))
+
+
 def test_a_layer_is_found_by_name_or_by_itself():
     model = nested()
     with hooks.recording() as calls:

@@ -13,7 +13,7 @@ chapter                    modules
 05 variational             variational, models, layers, losses, explorer
 06 latent analysis         latent, disentanglement, explorer
 07 visualisation           features, hooks
-08 attribution             targets, attribution, hooks
+08 attribution             targets, attribution, relevance, hooks
 09 surrogates              surrogates, shapley
 10 adversarial             adversarial
 11 trust                   evaluation, privacy, loans, audit, report

@@ -29,11 +29,11 @@ import tensorflow as tf
 from keras import layers, ops
 from scipy.special import roots_legendre
 
+from tfae import relevance
 from tfae.checks import check_inputs, check_number, check_samples, check_seed, check_size
-from tfae.hooks import LayerCall, find_call, in_float32, recording
+from tfae.hooks import LayerCall, find_call, in_float32, makers, recording
 from tfae.inference import batches, check_finite, in_batches, inference, name_of
 from tfae.internals import graph_with_derivatives, operations_in_functions
-from tfae.layers import Corrupt, TopK
 from tfae.losses import at_least_float32
 from tfae.targets import Target
 
@@ -489,11 +489,11 @@ def grad_cam(target: Scalars, x: Any, *, layer: str | keras.Layer | None = None,
 
 
 def _last_with_places(calls: list[LayerCall], axes: int) -> LayerCall:
-    found = [call for call in calls if call.is_leaf and len(getattr(call.output, "shape", ())) == axes]
-    made = [call for call in found if not isinstance(call.layer, layers.Reshape) and not _does_nothing(call)]
-    if not made:
-        raise ValueError(f"no layer returns {PLACES[axes]}, which Grad-CAM needs; use another method")
-    return made[-1]
+    for call in makers(calls).values():
+        passes_on = isinstance(call.layer, keras.Model | layers.Reshape) or call.changes_nothing
+        if not passes_on and len(getattr(call.output, "shape", ())) == axes:
+            return call
+    raise ValueError(f"no layer returns {PLACES[axes]}, which Grad-CAM needs; use another method")
 
 
 def _drawn_to(heat: Any, size: Sequence[int]) -> Any:
@@ -504,23 +504,6 @@ def _drawn_to(heat: Any, size: Sequence[int]) -> Any:
 
 
 # --- layer-wise relevance propagation --------------------------------------------------------------------------------
-
-LINEAR = (layers.Dense, layers.Conv1D, layers.Conv1DTranspose, layers.Conv2D, layers.Conv2DTranspose)
-ELEMENTWISE = (
-    layers.Activation, layers.ReLU, layers.LeakyReLU, layers.PReLU, layers.ELU, layers.Dropout, layers.SpatialDropout1D,
-    layers.SpatialDropout2D, layers.GaussianNoise, layers.Identity, Corrupt, TopK,
-)  # fmt: skip
-SUMMING = (layers.Add, layers.Subtract, layers.Average, layers.BatchNormalization)
-REARRANGING = (
-    layers.Flatten, layers.Reshape, layers.Permute, layers.Concatenate,
-    layers.ZeroPadding1D, layers.Cropping1D, layers.UpSampling1D, layers.MaxPooling1D, layers.AveragePooling1D,
-    layers.GlobalAveragePooling1D, layers.GlobalMaxPooling1D,
-    layers.ZeroPadding2D, layers.Cropping2D, layers.UpSampling2D, layers.MaxPooling2D, layers.AveragePooling2D,
-    layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D,
-)  # fmt: skip
-MIXING = (keras.activations.softmax, keras.activations.log_softmax, keras.activations.sparsemax)
-OPERATIONS = ("Add", "Subtract")  # what a + b and a - b of Keras tensors put into a functional graph
-RULES = ("epsilon", "z+", "gamma")
 
 
 def lrp(
@@ -535,9 +518,12 @@ def lrp(
       without any positive product: all of it.
     - ``"gamma"``: as epsilon, with products of the sign of :math:`z_k` counted :math:`1 + \gamma` times.
 
-    Activation functions, the sigmoid among them, pass relevance on unchanged: what a sigmoid unit says is credited to
-    the inputs in the shares in which they made the number it was given. Pooling by maximum hands all to the winner.
-    All of it is computed in float32, also where the network computes in half precision.
+    Batch normalisation after a linear layer is part of its weights. Activation functions, the sigmoid among them, pass
+    relevance on unchanged: what a sigmoid unit says is credited to the inputs in the shares in which they made the
+    number it was given. Every other layer is a sum, once some of it is held as it is, and follows the rule epsilon:
+    pooling by maximum hands all to the winner; a gate, made by a sigmoid or a softmax, hands all to what it multiplies,
+    also in an LSTM [2]_; normalisation holds its deviation, and attention its weights [3]_; other factors of a product
+    share alike [4]_. All of it is computed in float32, also where the network computes in half precision.
 
     Parameters
     ----------
@@ -546,7 +532,7 @@ def lrp(
     x, batch_size
         As in `gradient`.
     rule : str
-        ``"epsilon"``, ``"z+"`` or ``"gamma"``, for all linear layers.
+        ``"epsilon"``, ``"z+"`` or ``"gamma"``, for all dense and convolutional layers.
     epsilon : float
         Above 0. Keeps shares finite where a unit is near 0, and keeps a little relevance.
     gamma : float
@@ -570,181 +556,34 @@ def lrp(
     .. [1] S. Bach et al., "On pixel-wise explanations for non-linear classifier decisions by layer-wise relevance
        propagation", PLoS ONE 10(7), 2015. The rules z+ and gamma: G. Montavon et al., "Layer-wise relevance
        propagation: an overview", in Explainable AI, Springer LNCS 11700, 2019.
+    .. [2] L. Arras, G. Montavon, K.-R. Müller and W. Samek, "Explaining recurrent neural network predictions in
+       sentiment analysis", WASSA 2017, arXiv:1706.07206.
+    .. [3] A. Ali et al., "XAI for transformers: better explanations through conservative propagation", ICML 2022,
+       arXiv:2202.07304.
+    .. [4] R. Achtibat et al., "AttnLRP: attention-aware layer-wise relevance propagation for transformers", ICML 2024,
+       arXiv:2402.05602.
     """
     if not isinstance(target, Target):
         raise ValueError("lrp must know the network behind a target: give one of tfae.targets, such as targets.output")
-    if rule not in RULES:
-        raise ValueError(f"unknown rule {rule!r}; the known ones are {', '.join(RULES)}")
+    if rule not in relevance.RULES:
+        raise ValueError(f"unknown rule {rule!r}; the known ones are {', '.join(relevance.RULES)}")
     check_number(epsilon, "epsilon", 0, open_ends=True)
     check_number(gamma, "gamma", 0)
     x = _checked(x)
-    options = {"rule": rule, "epsilon": epsilon, "gamma": gamma}
     with recording() as calls:
         target.network(tf.constant(x[:1]))
     with in_float32(call.layer for call in calls):
         outputs = _outputs(target, x, batch_size)
-        parts = [_relevance(target, tf.constant(batch), options) for batch in batches(x, batch_size)]
+        way = relevance.Rule(rule, epsilon, gamma)
+        parts = [relevance.hand_back(target, tf.constant(batch), way) for batch in batches(x, batch_size)]
     ledger = [
         rows[0] | {key: sum(row[key] for row in rows) for key in ("received", "handed_on", "kept_by_bias", "lost")}
-        for rows in zip(*(part[1] for part in parts), strict=True)
+        for rows in zip(*(part.ledger for part in parts), strict=True)
     ]
-    values = _finite(np.concatenate([part[0] for part in parts]), target)
+    values = _finite(np.concatenate([part.values for part in parts]), target)
     axiom = "values and what biases keep add up to the target; the gap is what biases and epsilon kept"
     gap = _gap(values, outputs, np.zeros_like(outputs))
     return Attribution(values, f"LRP-{rule}", name_of(target), outputs, gap, axiom, ledger=ledger)
-
-
-def _relevance(target: Target, batch: Any, options: dict[str, Any]) -> tuple[np.ndarray, list[dict[str, Any]]]:
-    with recording() as calls:
-        outputs = target.network(batch)
-    with tf.GradientTape() as tape:
-        tape.watch(outputs)
-        value = target.read(outputs, batch)
-    start = outputs * tape.gradient(value, outputs)
-    missed = np.abs(np.sum(np.reshape(start, (len(batch), -1)), axis=1) - value)
-    if missed.max() > 1e-4 * np.abs(value).max() + 1e-7:
-        raise ValueError(
-            f"{target.name} is not a weighted sum of the network's outputs, so it has no relevance to hand back; "
-            f"explain an output, a code unit or a pixel with lrp, and this with integrated_gradients"
-        )
-    waiting = {id(outputs): start}  # relevance by the tensor that holds it
-    ledger = []
-    for call in reversed([call for call in calls if call.is_leaf]):
-        inputs = [part for part in _flat(call) if _is_signal(part)]
-        received = None if _does_nothing(call) else waiting.pop(id(call.output), None)
-        if received is None:
-            continue  # the layer did nothing, or nothing that the target depends on
-        shares, kept = _shares(call, inputs, received, **options)
-        for tensor, share in zip(inputs, shares, strict=True):
-            waiting[id(tensor)] = waiting.get(id(tensor), 0) + share
-        sums = {"received": received, "kept_by_bias": kept}
-        entry = {name: float(np.sum(part, dtype="float64")) for name, part in sums.items()}
-        entry["handed_on"] = float(sum(np.sum(share, dtype="float64") for share in shares))
-        entry["lost"] = entry["received"] - entry["handed_on"] - entry["kept_by_bias"]
-        ledger.append({"layer": call.layer.name, "kind": type(call.layer).__name__, **entry})
-    if set(waiting) != {id(batch)}:
-        raise ValueError(
-            "relevance cannot be followed to the input: the network computes something outside its layers. Write each "
-            "step of it as a layer, layers.Activation('relu') for instance."
-        )
-    return np.asarray(waiting[id(batch)]), ledger
-
-
-def _shares(
-    call: LayerCall, inputs: list[Any], received: Any, rule: str, epsilon: float, gamma: float
-) -> tuple[list[Any], Any]:
-    """Return the relevance of each input of one call, and what its biases keep."""
-    layer = call.layer
-    if call.activation in MIXING:
-        raise ValueError("a softmax mixes all its inputs and has no rule here; explain targets.logit instead")
-    if isinstance(layer, ELEMENTWISE):
-        return [received], 0.0
-    if isinstance(layer, LINEAR):
-        return _linear_shares(call, inputs[0], received, rule, epsilon, gamma)
-    sums = isinstance(layer, SUMMING) or (not isinstance(layer, keras.Layer) and type(layer).__name__ in OPERATIONS)
-    if not sums and not isinstance(layer, REARRANGING):
-        known = ", ".join(kind.__name__ for kind in (*LINEAR, *ELEMENTWISE, *SUMMING, *REARRANGING))
-        what = "layer" if isinstance(layer, keras.Layer) else "operation"
-        raise ValueError(
-            f"lrp has no rule for {what} {layer.name!r} ({type(layer).__name__}); it has rules for the layers {known}"
-        )
-    inputs = [tf.identity(part) for part in inputs]  # a tensor that comes in twice gets two shares
-    with tf.GradientTape() as tape:
-        tape.watch(inputs)
-        z = _called_with(call, inputs)
-    quotient = received / _away_from_zero(z, epsilon if sums else 1e-12)  # what is only moved keeps all
-    slopes = tape.gradient(z, inputs, output_gradients=quotient)
-    bias = _called_with(call, [tf.zeros_like(part) for part in inputs]) * quotient if sums else 0.0
-    return [part * slope for part, slope in zip(inputs, slopes, strict=True)], bias
-
-
-def _does_nothing(call: LayerCall) -> bool:
-    """Whether a layer returned what it took, as dropout does outside training."""
-    return any(call.output is part for part in _flat(call))
-
-
-def _flat(call: LayerCall) -> list[Any]:
-    """Return all that a layer took, tensors and other arguments."""
-    return keras.tree.flatten((call.inputs, call.options))
-
-
-def _is_signal(part: Any) -> bool:
-    """Whether an argument is a tensor of numbers: no option, and no mask."""
-    return tf.is_tensor(part) and part.dtype.is_floating
-
-
-def _called_with(call: LayerCall, tensors: list[Any]) -> Any:
-    """Return what a layer makes of other tensors, called as it was."""
-    left = iter(tensors)
-    parts = [next(left) if _is_signal(part) else part for part in _flat(call)]
-    inputs, options = keras.tree.pack_sequence_as((call.inputs, call.options), parts)
-    return call.layer(*inputs, **options)
-
-
-def _linear_shares(
-    call: LayerCall, a: Any, received: Any, rule: str, epsilon: float, gamma: float
-) -> tuple[list[Any], Any]:
-    """Split the products a_j w_jk by their sign and hand relevance back in their proportion."""
-    layer = call.layer
-    w, b = ops.convert_to_tensor(layer.kernel), layer.bias if layer.use_bias else 0.0
-    if rule == "epsilon" or (rule == "gamma" and gamma == 0):
-        with tf.GradientTape() as tape:
-            tape.watch(a)
-            z = _apply(layer, a, w)
-        _check_linear(call, z + b)
-        quotient = received / _away_from_zero(z + b, epsilon)
-        return [a * tape.gradient(z, a, output_gradients=quotient)], b * quotient
-    up, down = ops.maximum(a, 0.0), ops.minimum(a, 0.0)
-    w_up, w_down = ops.maximum(w, 0.0), ops.minimum(w, 0.0)
-    with tf.GradientTape(persistent=True) as tape:
-        tape.watch([up, down])
-        positive = _apply(layer, up, w_up) + _apply(layer, down, w_down)  # sums of the positive products
-        negative = _apply(layer, up, w_down) + _apply(layer, down, w_up)
-    _check_linear(call, positive + negative + b)
-    if rule == "z+":
-        weights = [(positive, received / _away_from_zero(positive, epsilon))]
-        kept: Any = ops.where(positive > 0, 0.0, received)
-    else:
-        z = positive + negative + b
-        rises, falls = ops.cast(z > 0, z.dtype), ops.cast(z <= 0, z.dtype)
-        stretched = ops.where(z > 0, gamma * (positive + ops.maximum(b, 0.0)), gamma * (negative + ops.minimum(b, 0.0)))
-        quotient = received / _away_from_zero(z + stretched, epsilon)
-        weights = [(positive, quotient * (1 + gamma * rises)), (negative, quotient * (1 + gamma * falls))]
-        kept = quotient * (b + gamma * (rises * ops.maximum(b, 0.0) + falls * ops.minimum(b, 0.0)))
-    share = 0.0
-    for products, quotient in weights:
-        for part in (up, down):
-            share = share + part * tape.gradient(products, part, output_gradients=quotient)
-    return [share], kept
-
-
-def _apply(layer: keras.Layer, a: Any, kernel: Any) -> Any:
-    """Return what a linear layer makes of `a` with another kernel, without bias and activation."""
-    if isinstance(layer, layers.Dense):
-        return ops.matmul(a, kernel)
-    how = {"strides": layer.strides, "padding": layer.padding, "data_format": layer.data_format}
-    if layer.padding == "causal":  # of Conv1D: each step sees itself and what was before
-        how["padding"], before = "valid", layer.dilation_rate[0] * (layer.kernel_size[0] - 1)
-        a = ops.pad(a, [[0, 0], [before, 0], [0, 0]])
-    if isinstance(layer, layers.Conv1DTranspose | layers.Conv2DTranspose):
-        return ops.conv_transpose(
-            a, kernel, output_padding=layer.output_padding, dilation_rate=layer.dilation_rate, **how
-        )
-    return ops.conv(a, kernel, dilation_rate=layer.dilation_rate, **how)
-
-
-def _check_linear(call: LayerCall, z: Any) -> None:
-    """Raise if a layer does something else to its inputs than its kind does: a subclass, a quantised layer."""
-    activation = call.activation or keras.activations.linear
-    if ops.max(ops.abs(activation(z) - call.output)) > 1e-3 * ops.max(ops.abs(call.output)) + 1e-6:
-        raise ValueError(
-            f"layer {call.layer.name!r} does not return what a {type(call.layer).__name__} with its weights would, so "
-            f"lrp has no rule for it; use integrated_gradients"
-        )
-
-
-def _away_from_zero(z: Any, epsilon: float) -> Any:
-    return z + ops.where(z >= 0, epsilon, -epsilon)
 
 
 # --- occlusion -------------------------------------------------------------------------------------------------------

@@ -42,6 +42,22 @@ class LayerCall:
     activation: Any
     is_leaf: bool
 
+    @property
+    def arguments(self) -> list[Any]:
+        """All that it took, tensors and other things, in one list."""
+        return keras.tree.flatten((self.inputs, self.options))
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether it returned what it took, as dropout does outside training."""
+        return any(self.output is argument for argument in self.arguments)
+
+    def again(self, changes: dict[int, Any]) -> Any:
+        """Return what the layer makes of the same arguments, but for those at some places in `arguments`."""
+        parts = [changes.get(place, argument) for place, argument in enumerate(self.arguments)]
+        inputs, options = keras.tree.pack_sequence_as((self.inputs, self.options), parts)
+        return self.layer(*inputs, **options)
+
 
 @contextmanager
 def recording() -> Iterator[list[LayerCall]]:
@@ -109,6 +125,11 @@ def _is_part_of_a_model(operation: keras.Operation) -> bool:
 def _place() -> tuple[int, Any]:
     """Return where code runs: Keras builds a layer by calling it on stand-ins, in a graph of its own."""
     return threading.get_ident(), None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+
+
+def makers(calls: list[LayerCall]) -> dict[int, LayerCall]:
+    """Return, by the ``id`` of each output, the call that made it, latest first: a model returns what a layer made."""
+    return {id(call.output): call for call in reversed(calls)}
 
 
 def find_call(calls: list[LayerCall], layer: str | keras.Layer) -> LayerCall:

@@ -1,0 +1,56 @@
+"""The README's figures are what the benchmarks printed."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SPEC = importlib.util.spec_from_file_location("make_figures", ROOT / "tools" / "make_figures.py")
+make_figures = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(make_figures)
+ABOUT = "- date: 2030-01-02\n- processor: Abacus, 2 logical cores, load 0.1 at the start\n- GPU: {}\n\n"
+
+
+def test_the_readme_says_what_the_committed_files_say():
+    readme = make_figures.README.read_text(encoding="utf-8")
+    assert readme == make_figures.filled(readme), "run tools/make_figures.py"
+
+
+def test_every_figure_is_a_line_of_a_benchmark_that_exists_and_of_every_file_of_it():
+    scripts = {path.stem for path in (ROOT / "benchmarks").glob("*.py")}
+    for figure in make_figures.FIGURES:
+        assert figure.benchmark.split("_model_")[0] in scripts, figure.what
+        for device in make_figures.DEVICES:
+            text = make_figures.output(figure.benchmark, device)
+            assert not text or make_figures.number(figure.pattern, text), f"{figure.what}: no such line"
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    monkeypatch.setattr(make_figures, "RESULTS", tmp_path)
+
+    def write(device, gpu, text):
+        (tmp_path / device).mkdir(exist_ok=True)
+        (tmp_path / device / "anomaly.txt").write_text(ABOUT.format(gpu) + text, encoding="utf-8")
+
+    return write
+
+
+def test_a_figure_is_taken_from_its_line_and_a_benchmark_that_was_not_run_leaves_its_cell_empty(results):
+    results("gpu", "Dream 1", "mnist   PCA\nmean   95.50   95.40   97.25   4.6\n")
+    readme = "a\n<!-- figures -->\nold\n<!-- end -->\nb\n<!-- printed by anomaly -->\n<!-- end -->\n"
+    lines = make_figures.filled(readme).splitlines()
+    (row,) = (line for line in lines if "`anomaly` |" in line)
+    assert row.endswith("| `anomaly` |  | 97.25 | PCA 95.50, 5-NN 95.40 |")
+    (other,) = (line for line in lines if "deep autoencoder" in line)
+    assert other.endswith("|  |  | Hinton and Salakhutdinov 2006 3.00 |")
+    assert "- GPU: Dream 1, 2030-01-02: `anomaly`" in lines and "`anomaly`, Dream 1, 2030-01-02." in lines
+    assert "old" not in lines and lines[0] == "a" and "mean   95.50   95.40   97.25   4.6" in lines
+    again = "\n".join(lines) + "\n"
+    assert make_figures.filled(again) == again
+
+
+def test_a_run_on_processors_is_told_by_their_name(results):
+    results("cpu", "none", "mean   95.50   95.40   96.25   4.6\n")
+    assert "- processors: Abacus, 2 logical cores, 2030-01-02: `anomaly`" in make_figures.table().splitlines()
