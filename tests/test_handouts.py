@@ -167,6 +167,9 @@ def test_nbgrader_gives_the_points_that_it_should(handouts, tmp_path):
     release, source = course / "release" / CHAPTER, course / "source" / CHAPTER
     assert "np.mean((x - x_hat) ** 2, axis=1)" not in (release / f"{CHAPTER}.ipynb").read_text(encoding="utf-8")
     assert "HIDDEN" not in (release / f"{CHAPTER}.ipynb").read_text(encoding="utf-8")
+    cells = [cell.source for cell in nbformat.read(release / f"{CHAPTER}.ipynb", as_version=4).cells]
+    for one in make_handouts.exercises_of(nbformat.read(ROOT / "chapters" / f"{CHAPTER}.ipynb", as_version=4), CHAPTER):
+        assert make_handouts.split(one.stub)[0] in map(str.strip, cells), "what the lesson gives, and no more"
     for student, given in {"right": source, "empty": release, "wrong": source}.items():
         shutil.copytree(given, course / "submitted" / student / CHAPTER)
     wrong = course / "submitted" / "wrong" / CHAPTER / f"{CHAPTER}.ipynb"
