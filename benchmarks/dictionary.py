@@ -16,6 +16,7 @@ speed over each. Peers are no dependencies: `pip install torch sae-lens`. Those 
 import argparse
 import importlib.util
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -87,8 +88,9 @@ def installed(name: str) -> bool:
 def begin(name: str, folder: str, arguments: argparse.Namespace) -> subprocess.Popen:
     command = [sys.executable, __file__, "--epochs", str(arguments.epochs), "--k", str(arguments.k)]
     return subprocess.Popen(
-        [*command, "--work", name, folder], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
+        [*command, "--work", name, folder], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        env=os.environ | {"TQDM_DISABLE": "1"},  # no bars on the page
+    )  # fmt: skip
 
 
 def ask(worker: subprocess.Popen, name: str) -> float:

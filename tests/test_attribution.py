@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from forms import Subclassed, functional
 from keras import layers
 
 from tfae import attribution, data, models, targets
@@ -50,28 +51,9 @@ def apart(net):
     return parts
 
 
-class Subclassed(keras.Model):
-    def __init__(self, parts):
-        super().__init__()
-        self.parts = parts
-
-    def call(self, x):
-        for part in self.parts:
-            x = part(x)
-        return x
-
-
-def functional(net, shape):
-    x = keras.Input(shape)
-    h = x
-    for layer in apart(net):
-        h = layer(h)
-    return keras.Model(x, h)
-
-
 FORMS = {
     "sequential": lambda net, shape: keras.Sequential([keras.Input(shape), *stack(net)]),
-    "functional": functional,
+    "functional": lambda net, shape: functional(apart(net), shape),
     "nested": lambda net, shape: keras.Sequential(
         [keras.Sequential(apart(net)[:3]), keras.Sequential([keras.Sequential(apart(net)[3:])])]
     ),

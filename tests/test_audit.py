@@ -70,6 +70,10 @@ def test_a_classifier_is_judged_the_same_in_every_form(form):
     expected = np.mean(logistic.predict(X["test"]) != y)
     assert found.errors["logistic regression"].mean() == pytest.approx(expected, abs=0.01)
     assert found.explanations.target in ("the score of 'yes'", "the score of 'no'")
+    one_hot = {f"y_{part}": np.eye(2)[noisy[f"y_{part}"]] for part in X}
+    again = audit.examine(model, noisy | one_hot)
+    assert again.kind == "classifier"
+    np.testing.assert_array_equal(again.errors["this model"], found.errors["this model"])
 
 
 def test_a_regression_is_judged_by_squares_beside_a_linear_one():
@@ -90,6 +94,38 @@ def test_two_features_and_two_classes_are_told_apart_by_the_numbers():
     classifier = keras.Sequential([keras.Input((2,)), layers.Dense(2, "softmax")])
     autoencoder = keras.Sequential([keras.Input((2,)), layers.Dense(1), layers.Dense(2)])
     assert [audit.examine(model, data).kind for model in (classifier, autoencoder)] == ["classifier", "autoencoder"]
+
+
+def test_units_of_measurement_change_nothing_but_gradients():
+    """A table in its own units, as people bring it: years beside thousandths."""
+    units = np.array([1, 1000, 1e-3, 1, 10, 1], "float32")
+    plain = arrays(lambda x: x @ WEIGHTS)
+    measured = plain | {f"x_{part}": x * units for part, x in X.items()}
+    found, again = (
+        audit.examine(linear(w), given).explanations.scores
+        for w, given in ((WEIGHTS, plain), (WEIGHTS / units, measured))
+    )
+    for name, scores in found.items():
+        for measure, values in scores.items():
+            if name != "gradient" and measure not in (audit.GAP, audit.KEPT):
+                np.testing.assert_allclose(again[name][measure], values, rtol=0.01, atol=1e-3, err_msg=name + measure)
+    assert found["integrated gradients"][audit.MOVED].max() < 0.5
+
+
+@pytest.mark.parametrize("recurrent", [False, True])
+def test_the_code_of_any_model_is_the_layer_inside_that_returns_least(recurrent):
+    """Not one that only prepares the samples; and a recurrent layer calls others, and is a layer all the same."""
+    if recurrent:
+        parts, shape, size = [layers.LSTM(5), layers.Dense(9), layers.Dense(3)], (3, 2), 5
+    else:
+        parts, shape, size = [layers.Normalization(mean=0.0, variance=1.0), layers.Dense(7), layers.Dense(3)], (6,), 7
+    model = keras.Sequential([keras.Input(shape), *parts])
+    given = {key: x.reshape(-1, *shape) for key, x in arrays().items()} | {
+        f"y_{part}": sign(x) for part, x in X.items()
+    }
+    found = audit.examine(model, given)
+    assert (found.code, found.code_size) == (f"layer {parts[0 if recurrent else 1].name}", size)
+    assert [layer for layer, _ in audit.layers_of(model, given["x_test"])] == parts
 
 
 # --- what is planted is found ----------------------------------------------------------------------------------------
@@ -191,7 +227,8 @@ def two_outputs():
         (lambda: linear(WEIGHTS), arrays() | {"x_test": X["test"][:, :5]}, r"x_test has shape \(400, 5\); this model"),
         (lambda: linear(WEIGHTS), arrays() | {"x_test": X["test"][:9]}, "x_test holds 9 samples; give at least 40"),
         (lambda: linear(WEIGHTS), arrays() | {"x_train": np.full((50, 6), np.nan)}, "x_train holds 300 values"),
-        (lambda: linear(WEIGHTS), arrays(lambda x: x[:5, 0]), r"y_train has shape \(5,\).*give 600 finite labels"),
+        (lambda: linear(WEIGHTS), arrays(lambda x: x[:5, 0]), r"y_train has shape \(5,\).*give 600 finite numbers"),
+        (lambda: linear(WEIGHTS), arrays(lambda x: np.full(len(x), "no")), r"dtype <U2; give .* whole ones from 0"),
         (lambda: linear(WEIGHTS), arrays(sign) | {"y_train": None}, "both of them labels or neither"),
         (
             lambda: linear(WEIGHTS),

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from forms import Subclassed, functional
 from keras import layers
 
 from tfae import dictionary, models, plot, records, training
@@ -63,6 +64,7 @@ def test_the_derivative_of_a_threshold_is_that_of_the_step_smoothed():
         step = dictionary.heaviside(tf.constant(z), at, tf.constant(width, "float64"))
         total = tf.reduce_sum(upstream * step)
     np.testing.assert_array_equal(step, z > threshold)
+    assert dictionary.heaviside(tf.constant(0.5), tf.constant(0.5), tf.constant(width)) == 0  # not above it
 
     def ramp(threshold):
         return np.sum(upstream * np.clip((z - threshold) / width + 0.5, 0, 1), axis=0)
@@ -189,6 +191,7 @@ def sparse_rows(n, directions, seed=0):
     return (z @ directions).astype("float32"), z
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "Matryoshka"])  # its first ones stand for several
 def test_orthogonal_features_are_found(kind):
     x, z = sparse_rows(4_000, np.eye(8))
@@ -219,6 +222,62 @@ def test_dead_features_are_reported_and_revived():
         assert history["dead"][-1] >= dead[revive] - 1
         assert set(np.flatnonzero(model.dead)) <= set(np.flatnonzero(model.encode(x).max(axis=0) == 0))
     assert dead[False] >= 4 and dead[True] < dead[False]
+
+
+def test_a_feature_is_dead_after_a_hundred_silent_steps(x):
+    model = SparseDictionary(N, "topk", k=K, revive=False, seed=0)
+    model.adapt(x)
+    model.encoder.bias.assign([0, 0, 0, 0, 0, -1e6])
+    model.silent.assign([0, 50, 99, 99, 99, 99])
+    np.testing.assert_array_equal(model.dead, [False] * 6)
+    model.compile(keras.optimizers.SGD(0.0))
+    history = model.fit(x, batch_size=len(x), epochs=1, verbose=0).history
+    np.testing.assert_array_equal(model.dead, [False] * 5 + [True])
+    np.testing.assert_array_equal(model.silent, [0] * 5 + [100])  # whoever fires begins anew
+    assert history["dead"] == [1]
+
+
+def test_dead_features_learn_what_the_others_leave_over_and_the_living_do_not(x):
+    model = SparseDictionary(N, "topk", k=1, seed=0)
+    model.adapt(x)
+    model.encoder.bias.assign([10, 10, 10, 0, 0, 0])  # the living always win
+    model.silent.assign([0, 0, 0, 100, 100, 100])
+    with tf.GradientTape() as tape:
+        before = model._before(x)
+        residual = (x - model(x)) / model.scale
+        loss = model._revival(before, residual)
+    a = np.maximum(before, 0) * (0, 0, 0, 1, 1, 1)
+    a = np.where(a == a.max(axis=1, keepdims=True), a, 0)  # the k largest of the dead
+    assert float(loss) == pytest.approx(np.mean((residual - a @ model.directions) ** 2), rel=1e-5)
+    weights = (model.encoder.kernel, model.encoder.bias, model.decoder.kernel)
+    slopes = tape.gradient(loss, [weight.value for weight in weights])
+    kernel, bias, directions = (tf.convert_to_tensor(slope).numpy() for slope in slopes)
+    for living, dead in ((kernel[:, :3], kernel[:, 3:]), (bias[:3], bias[3:]), (directions[:3], directions[3:])):
+        assert not living.any() and dead.any()
+    model.compile(keras.optimizers.SGD(0.1))
+    model.fit(x, batch_size=len(x), epochs=1, verbose=0)  # in which it is a part of the loss
+    np.testing.assert_allclose(model.encoder.bias[3:], -0.1 * bias[3:], rtol=1e-4)
+    model.silent.assign(np.zeros(N))
+    assert model._revival(before, residual) == 0
+
+
+def test_the_error_that_is_logged_is_the_missing_share_of_the_variance(x):
+    model = SparseDictionary(N, seed=0, **KINDS["Matryoshka"])
+    model.compile(keras.optimizers.SGD(0.0))
+    model.fit(x, batch_size=len(x), epochs=1, verbose=0)
+    logged = model.evaluate(x, batch_size=len(x), verbose=0, return_dict=True)
+    assert logged["error"] == pytest.approx(
+        np.mean((x - model.reconstruct(x)) ** 2) / float(model.scale) ** 2, rel=1e-4
+    )
+    assert logged["l0"] == pytest.approx((model.encode(x) > 0).sum(axis=1).mean())
+    assert logged["loss"] > logged["error"]  # which the whole dictionary leaves; its first features leave more
+
+
+def test_thresholds_stay_where_a_feature_can_pass_them(x):
+    model = SparseDictionary(N, "jumprelu", k=N, weight=100.0, seed=0)  # more than can fire: they fall and fall
+    model.compile(keras.optimizers.SGD(0.1))
+    model.fit(x, epochs=5, verbose=0)
+    assert model.threshold.numpy().min() == 0
 
 
 @pytest.mark.slow
@@ -336,28 +395,8 @@ def test_agreement_pairs_each_feature_once():
 
 SHAPE = (6, 6, 1)
 IMAGES = np.random.default_rng(0).random((20, *SHAPE)).astype("float32")
-
-
-class Subclassed(keras.Model):
-    def __init__(self, parts):
-        super().__init__()
-        self.parts = parts
-
-    def call(self, x):
-        for part in self.parts:
-            x = part(x)
-        return x
-
-
-def functional(parts):
-    x = inputs = keras.Input(SHAPE)
-    for part in parts:
-        x = part(x)
-    return keras.Model(inputs, x)
-
-
 FORMS = {
-    "functional": functional,
+    "functional": lambda parts: functional(parts, SHAPE),
     "nested": lambda parts: keras.Sequential([keras.Input(SHAPE), keras.Sequential(parts[:-1]), parts[-1]]),
     "subclassed": Subclassed,
 }
@@ -411,6 +450,15 @@ def test_features_are_taken_away_and_added(conv):
     np.testing.assert_allclose(both(IMAGES), rest(hidden * (1, 0, 1) + (1.5, 0, 0)), atol=1e-5)
     whole = dictionary.splice(model, "hidden", partial)
     np.testing.assert_allclose(whole(IMAGES), rest(hidden * (1, 1, 0)), atol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{}, {"ablate": [0]}])
+def test_a_spliced_sample_does_not_depend_on_those_beside_it(options):
+    model, features = network(), made(both_signs(3), activation="batch_topk", k=1, weight=None)
+    features.threshold.assign(0.1)
+    spliced = dictionary.splice(model, "hidden", features, **options)
+    np.testing.assert_allclose(spliced(IMAGES)[:1], spliced(IMAGES[:1]), atol=1e-6)
+    assert features.threshold == 0.1
 
 
 def test_loss_recovered_is_one_for_all_of_it_and_zero_for_its_mean():

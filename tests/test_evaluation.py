@@ -236,6 +236,16 @@ def test_a_map_that_ignores_the_network_is_seen_to_ignore_it():
     assert slopes[-1].spearman.mean() < 0.5 and slopes[-1].ssim.mean() < 0.7
 
 
+def test_signs_and_sizes_of_shuffled_maps_are_told_apart():
+    """The map is ten times as large and has changed its sign: its pattern is the same."""
+    answers = iter([1, -10, -10, -10])
+    rows = evaluation.randomisation(lambda x: next(answers) * (x - 0.5), classifier("sequential"), IMAGES)
+    for row in rows:
+        np.testing.assert_allclose(row.spearman, -1)
+        np.testing.assert_allclose(row.spearman_absolute, 1)
+        np.testing.assert_allclose(row.ssim, 1, atol=1e-5)
+
+
 def test_autoencoders_are_randomised_through_encoder_and_decoder():
     model = models.conv_autoencoder((12, 12, 1), code_size=4, seed=0)
     target = targets.reconstruction_error(model)

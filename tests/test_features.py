@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import scipy.signal
 import tensorflow as tf
+from forms import Subclassed, functional
 from keras import layers
 
 from tfae import attribution, features, models
@@ -22,26 +23,8 @@ def conv():
     return [hidden, layers.Conv2D(2, 3, padding="same", name="out")]
 
 
-class Subclassed(keras.Model):
-    def __init__(self, parts):
-        super().__init__()
-        self.parts = parts
-
-    def call(self, x):
-        for part in self.parts:
-            x = part(x)
-        return x
-
-
-def functional(parts):
-    x = inputs = keras.Input(SHAPE)
-    for part in parts:
-        x = part(x)
-    return keras.Model(inputs, x)
-
-
 FORMS = {
-    "functional": functional,
+    "functional": lambda parts: functional(parts, SHAPE),
     "sequential": lambda parts: keras.Sequential([keras.Input(SHAPE), *parts]),
     "sequential without input": keras.Sequential,
     "nested": lambda parts: keras.Sequential([keras.Input(SHAPE), keras.Sequential(parts[:-1]), parts[-1]]),

@@ -120,7 +120,8 @@ def test_samples_take_part_by_the_toss_of_a_coin():
 
     def loss(x):
         traced.append(1)
-        return tf.linalg.matvec(x, counter)
+        gone = tf.linalg.matvec(x, counter)
+        return 5 + gone - tf.stop_gradient(gone)  # always 5
 
     run = privacy.train_privately(
         loss, [counter], (x,), optimizer=keras.optimizers.SGD(1.0), steps=300,
@@ -128,6 +129,8 @@ def test_samples_take_part_by_the_toss_of_a_coin():
     )  # fmt: skip
     times = -counter.numpy() * 20  # each gradient is one place, of length 1
     assert times.mean() == pytest.approx(30, abs=1) and times.std() == pytest.approx(np.sqrt(300 * 0.1 * 0.9), abs=1)
+    assert abs(times.sum() - 300 * 20) > 1  # and not always as many
+    np.testing.assert_allclose(run.losses, 5, rtol=1e-5)  # the mean of those that took part
     assert run.sample_probability == 0.1
     assert len(traced) == 1  # one program, however many samples a step draws
 

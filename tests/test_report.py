@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -128,6 +129,30 @@ def test_a_page_that_cannot_be_made_leaves_the_old_one(tmp_path):
     with pytest.raises(ValueError, match="x_test has shape"):
         report.write(model, arrays | {"x_test": np.zeros((50, 2))}, page)
     assert page.read_text() == "old" and list(tmp_path.iterdir()) == [page]
+
+
+def test_maps_of_colours_are_drawn_on_one_scale():
+    """Their channels are summed before each map is divided by its largest value."""
+    x = np.random.default_rng(0).random((3, 8, 8, 3)).astype("float32")
+    explained = SimpleNamespace(x=x, target="it", maps={"map": x - 0.5, "control: ink": 100 * x})
+    figures = report._maps(SimpleNamespace(data={"x_train": x}), explained)
+    assert len(figures) == 3
+    for figure in figures.values():
+        shown = [ax.images[0] for ax in figure.axes[1:3]]
+        assert all(image.get_clim() == (-1, 1) and np.abs(image.get_array()).max() == 1 for image in shown)
+
+
+class Own(layers.Layer):
+    """Not registered: only a program that has it can load it."""
+
+    def call(self, x):
+        return 2 * x
+
+
+def test_a_model_with_a_class_of_its_own_is_told_the_way(tmp_path):
+    keras.Sequential([keras.Input((3,)), Own()]).save(tmp_path / "own.keras")
+    with pytest.raises(OSError, match=r"own.keras is not .* locate class 'Own'.* call tfae.report.write"):
+        report._read_model(tmp_path / "own.keras")
 
 
 def test_a_mean_is_written_with_its_error():

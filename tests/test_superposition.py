@@ -19,6 +19,7 @@ def test_a_row_is_the_sum_of_its_features_a_constant_and_noise(made):
     silent, noisy = world.draw(np.zeros((2_000, 512))), world.draw(np.zeros((2_000, 512)), seed=1)
     assert not np.array_equal(silent, noisy)
     np.testing.assert_allclose(silent.std(axis=0).mean(), world.NOISE, rtol=0.02)
+    np.testing.assert_allclose(silent.mean(axis=0).std(), 0.5, rtol=0.2)  # the constant
     rest = x - factors @ world.directions() - silent.mean(axis=0)
     np.testing.assert_allclose(rest.std(), world.NOISE, rtol=0.01)
     np.testing.assert_allclose(rest.mean(axis=0), 0, atol=0.02)
@@ -39,6 +40,19 @@ def test_features_fire_as_often_as_zipf_says(made):
     deviations = (frequencies[:448] - wanted) / np.sqrt(wanted * (1 - wanted) / N)
     assert abs(deviations.mean()) < 0.2 and np.abs(deviations).max() < 4.5
     assert 6 < (made[1] > 0).sum(axis=1).mean() < 7
+
+
+def test_features_fire_as_strongly_as_is_said(made):
+    """From 5 for the most frequent to 4; and a child as strongly as its parent lets it."""
+    standing, wanted = made[1][:, :448], 5 - np.arange(448) / 448
+    fires = standing > 0
+    counts = fires.sum(axis=0)
+    means = standing.sum(axis=0) / counts
+    assert np.abs((means - wanted) * np.sqrt(counts) / 0.5).max() < 4.5
+    np.testing.assert_allclose((standing - wanted)[fires].std(), 0.5, rtol=0.02)
+    pairs = [made[1][made[1][:, i] > 0][:, [i, world.parent_of(i)]] for i in range(448, 512)]
+    together = np.concatenate([pair / pair.mean(axis=0) for pair in pairs])
+    assert np.corrcoef(together.T)[0, 1] > 0.5
 
 
 def test_causes_let_features_fire_together(made):

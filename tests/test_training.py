@@ -88,7 +88,7 @@ def test_progress_rewrites_its_line_in_a_terminal(images, capsys, monkeypatch):
 
 
 def logged(folder):
-    """What TensorBoard would read: (step, tag) -> number, or the size of a picture."""
+    """What TensorBoard would read: (step, tag) -> number, or picture."""
     found = {}
     for file in sorted(folder.glob("events*")):
         for record in tf.data.TFRecordDataset(str(file)):
@@ -97,7 +97,7 @@ def logged(folder):
                 if value.HasField("image"):
                     png = tf.io.decode_png(value.image.encoded_image_string)
                     assert png.shape[:2] == (value.image.height, value.image.width)
-                    found[event.step, value.tag] = (value.image.height, value.image.width)
+                    found[event.step, value.tag] = png.numpy()
                 else:
                     found[event.step, value.tag] = value.simple_value
     return found
@@ -143,6 +143,7 @@ def test_explanations_are_kept_counted_drawn_and_logged(build, images, tmp_path)
     np.testing.assert_allclose(live.maps["it"][-1], expected.values, rtol=1e-4, atol=1e-6)
     assert live.history["it gap"][-1] == pytest.approx(expected.completeness_gap.max(), rel=0.05, abs=1e-4)
     assert live.history["it drift"][0] == 0 and all(0 < drift <= 1 for drift in live.history["it drift"][1:])
+    assert live.history["it drift"][3] == training._drift(*live.maps["it"][2:])  # since the moment before
     with Image.open(tmp_path / "strip.png") as strip:
         height, width = strip.size[::-1]
     found = logged(tmp_path / "log")
@@ -151,7 +152,8 @@ def test_explanations_are_kept_counted_drawn_and_logged(build, images, tmp_path)
         "it drift",
         "it gap",
     }
-    tall, wide = found[3, "it maps"]
+    tall, wide = found[3, "it maps"].shape[:2]
+    assert not np.array_equal(found[0, "it maps"], found[3, "it maps"])
     assert width > 5 * wide / 4 and height > 4 * tall  # five columns, four rows
     assert found[3, "it drift"] == pytest.approx(live.history["it drift"][-1])
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["strip.png"]
@@ -248,6 +250,11 @@ def test_a_map_is_drawn_on_its_own_scale_red_for_and_blue_against():
     assert training._picture(np.zeros((3, 3, 1)), "RdBu_r").min() > 240
     assert training._picture(np.arange(7.0), "gray_r").shape == (20, 70, 3)  # a table
     assert training._picture(np.ones((128, 2)), "RdBu_r").shape == (16, 128, 3)  # a series of two channels
+
+
+def test_a_strip_has_at_most_twelve_columns():
+    narrow, wide = (training._strip(np.zeros((1, 4)), {"it": [np.ones((1, 4))] * n}, [*range(n)]) for n in (12, 40))
+    assert narrow.size == wide.size
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,13 @@ trained and is tested on. `tfae.report` makes a page of what it finds.
 
 import math
 import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 from scipy import ndimage, stats
@@ -26,6 +28,7 @@ from sklearn.preprocessing import StandardScaler
 from tfae import attribution, evaluation, targets
 from tfae.checks import check_inputs, check_seed
 from tfae.features import activations
+from tfae.hooks import recording
 from tfae.inference import check_finite, in_batches, inference
 
 Array = np.ndarray
@@ -100,7 +103,8 @@ class Findings:
     errors_train : ndarray
         Of the model on training samples.
     code : str
-        The place in the model that is the code, or the layer inside that returns least.
+        The place in the model that is the code; or the layer inside that returns least, none of those that only prepare
+        the samples.
     code_size : int
     slices : list of Slice
         The weakest first.
@@ -145,8 +149,9 @@ def examine(model: Any, dataset: Any, *, seed: int = 0) -> Findings:
         output.
     dataset : tfae.data.Dataset, or mapping of str to array
         With ``x_train`` and ``x_test``, at least 40 samples each, and for all but autoencoders ``y_train`` and
-        ``y_test``: whole numbers from 0 for classes. Used where they are there: ``name``, ``class_names``,
-        ``feature_names``, and what else is known of each held-out sample, ``factors_test`` with ``factor_names``.
+        ``y_test``: for classes whole numbers from 0, or a column for each with one 1 in a row. Used where they are
+        there: ``name``, ``class_names``, ``feature_names``, and what else is known of each held-out sample,
+        ``factors_test`` with ``factor_names``.
     seed : int
         Of the samples that are explained, of controls and of noise.
 
@@ -224,7 +229,12 @@ def _arrays(get: Callable[[str], Any], model: Any) -> dict[str, Array]:
         if y is not None:
             y = np.asarray(y)
             if y.dtype.kind not in "biuf" or len(y) != len(x) or not np.isfinite(y).all():
-                raise ValueError(f"y_{part} has shape {y.shape} and dtype {y.dtype}; give {len(x)} finite labels")
+                raise ValueError(
+                    f"y_{part} has shape {y.shape} and dtype {y.dtype}; give {len(x)} finite numbers, of classes whole "
+                    f"ones from 0"
+                )
+            one_hot = y.ndim == 2 and y.shape[1] > 1 and np.isin(y, (0, 1)).all() and (y.sum(axis=1) == 1).all()
+            y = y.argmax(axis=1) if one_hot and not np.array_equal(y, x) else y
             data[f"y_{part}"] = y[:, 0] if y.shape[1:] == (1,) else y
     if data["x_test"].shape[1:] != data["x_train"].shape[1:] or ("y_test" in data) != ("y_train" in data):
         raise ValueError("x_train and x_test must have samples of one shape, and both of them labels or neither")
@@ -263,10 +273,26 @@ def _codes(model: Any, x: Array) -> tuple[str, Array]:
     """Return the name and the outputs, ``(n, units)``, of the code, or of the layer inside that returns least."""
     if hasattr(model, "encode"):
         return "its code", model.encode(x).reshape(len(x), -1)
-    layers = activations(model, x[:2])
-    inner = dict(list(layers.items())[:-1]) or layers
-    name = min(inner, key=lambda name: inner[name][0].size)
-    return f"layer {name}", activations(model, x, layer=name).reshape(len(x), -1)
+    passed = layers_of(model, x)
+    learns = [bool(layer.trainable_weights) for layer, _ in passed]
+    inner = passed[learns.index(True) : -1] if any(learns) else []  # what comes before only prepares the samples
+    layer, _ = min(inner or passed, key=lambda pair: math.prod(pair[1]))
+    return f"layer {layer.name}", activations(model, x, layer=layer).reshape(len(x), -1)
+
+
+def layers_of(model: Any, x: Array) -> list[tuple[keras.Layer, tuple[int, ...]]]:
+    """Return the layers that are called once and the shapes of what they return for a sample; no models of layers."""
+    with recording() as calls:
+        inference(model)(tf.convert_to_tensor(x[:2]))
+    often = Counter(id(call.layer) for call in calls)
+    return [
+        (call.layer, tuple(call.output.shape[1:]))
+        for call in calls
+        if isinstance(call.layer, keras.Layer)
+        and not isinstance(call.layer, keras.Model)
+        and often[id(call.layer)] == 1
+        and getattr(call.output, "shape", ())[:1] == (2,)
+    ]
 
 
 def _task(model: Any, data: dict[str, Array], code_size: int) -> tuple[str, str, Predict, Callable, dict[str, Predict]]:
@@ -436,7 +462,8 @@ def _explain(model: Any, question: tuple[targets.Target, Array], data: dict[str,
     (target, asked), rng = question, np.random.default_rng(seed)
     x, x_train = asked[rng.permutation(len(asked))[:PROBES]], data["x_train"]
     mean, others = x_train.mean(axis=0), x_train[rng.choice(len(x_train), len(x))]
-    noise = partial(evaluation.max_sensitivity, radius=max(0.1 * float(x_train.std()), 1e-6), n_samples=5, seed=seed)
+    # Of a feature of a table, of a channel of images or series: each has a unit of its own.
+    unit = np.maximum(x_train.std(axis=tuple(range(x_train.ndim - 1))), 1e-6)
     methods: dict[str, Callable] = {
         "integrated gradients": partial(attribution.integrated_gradients, target, baseline=mean, steps=64),
         "gradient × input": partial(attribution.gradient_x_input, target, baseline=mean),
@@ -450,10 +477,12 @@ def _explain(model: Any, question: tuple[targets.Target, Array], data: dict[str,
         if len(some) < 2:
             raise ValueError(f"the maps of {target.name} by {name} are zero everywhere")
         scores[name] = {} if explained.completeness_gap is None else {GAP: explained.completeness_gap}
-        scores[name][MOVED] = noise(method, some)
+        scores[name][MOVED] = evaluation.max_sensitivity(
+            lambda x, method=method: method(x * unit), some / unit, radius=0.1, n_samples=5, seed=seed
+        )
         scores[name][KEPT] = evaluation.randomisation(method, model, some, seed=seed)[-1].spearman_absolute
     maps["control: random order"] = rng.standard_normal(x.shape)
-    maps["control: the input alone"] = np.abs(x - mean)
+    maps["control: the input alone"] = np.abs(x - mean) / unit
     if is_image(x):
         maps["control: its edges"] = np.hypot(*(ndimage.sobel(x, axis=axis) for axis in (1, 2)))
     for name, values in maps.items():

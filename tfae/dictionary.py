@@ -72,10 +72,11 @@ def kth_largest(a: Any, k: Any, *, of_batch: bool = False) -> Any:
     With `of_batch`, the ``n k``-th largest of all rows, shape ``(1, 1)``: on several replicas of the global batch.
 
     Such numbers sort as their bits do. So the answer is found bit by bit, in 31 counts of what is as large, where
-    sorting on the way would cost more than all the rest of a step.
+    sorting on the way would cost more than all the rest of a step. A count is a product with ones: XLA takes a ninth of
+    the time for it that it takes for a sum along rows.
     """
     bits = tf.bitcast(tf.cast(a, tf.float32), tf.int32)  # (n, features)
-    axis, rows, share = (None if of_batch else 1), tf.shape(bits)[0], current_share() if of_batch else None
+    rows, share, ones = tf.shape(bits)[0], current_share() if of_batch else None, tf.ones((bits.shape[1], 1))
     low = tf.zeros((1 if of_batch else rows, 1), tf.int32)
     total = tf.cast((rows if share is None else share.total) if of_batch else 1, tf.float32)
     wanted = (k - 0.5 / total) / bits.shape[1]  # as a share, which rounding cannot push over the next count
@@ -83,8 +84,8 @@ def kth_largest(a: Any, k: Any, *, of_batch: bool = False) -> Any:
 
     def higher(bit: Any, low: Any) -> Any:
         candidate = low + tf.bitwise.left_shift(1, bit)
-        larger = tf.reduce_sum(tf.cast(bits >= candidate, tf.int32), axis=axis, keepdims=True)
-        found = tf.cast(larger, tf.float32) / counted
+        larger = tf.cast(bits >= candidate, tf.float32) @ ones
+        found = (tf.reduce_sum(larger, axis=0, keepdims=True) if of_batch else larger) / counted
         return tf.where((mean_over_replicas(found) if share else found) >= wanted, candidate, low)
 
     if share:  # replicas talk to one another outside loops alone
@@ -135,7 +136,9 @@ def geometric_median(x: np.ndarray, *, steps: int = 100) -> np.ndarray:
     median = x.mean(axis=0)
     for _ in range(steps):
         weights = 1 / np.maximum(np.linalg.norm(x - median, axis=1), 1e-12)
-        median = weights @ x / weights.sum()
+        before, median = median, weights @ x / weights.sum()
+        if np.linalg.norm(median - before) < 1e-12 * len(x) / weights.sum():  # beside how far the rows are
+            break
     return median
 
 
@@ -363,7 +366,7 @@ class SparseDictionary(Autoencoder):
         return ops.cast(ops.convert_to_tensor(self.silent) >= DEAD_STEPS, "float32")
 
     def _revival(self, before: Any, residual: Any) -> Any:
-        """Return how badly dead features make the residual: only they get its gradient, so it needs no weight."""
+        """Return how badly dead features make the residual: only they and the centre get its gradient."""
         dead, k = self._is_dead(), self.k or max(1, before.shape[1] // 16)
 
         def error() -> Any:

@@ -36,9 +36,19 @@ from matplotlib.figure import Figure
 
 import tfae
 from tfae import plot
-from tfae.audit import LEAST, MEASURES, MOST, Explanations, Findings, beyond_chance, examine, is_image, standard_error
+from tfae.audit import (
+    LEAST,
+    MEASURES,
+    MOST,
+    Explanations,
+    Findings,
+    beyond_chance,
+    examine,
+    is_image,
+    layers_of,
+    standard_error,
+)
 from tfae.data import digest
-from tfae.features import activations
 from tfae.files import written_whole
 
 
@@ -102,7 +112,7 @@ def _summary(found: Findings) -> list[str]:
     lines = [
         f"Held-out {found.unit}: <b>{errors[0]}</b>; {'; '.join(errors[1:])}.",
         f"<b>No better than</b> {escape(' or '.join(lost))}." if lost else "It beats every baseline.",
-        f"<b>{len(weak)}</b> of {len(found.slices)} slices of the held-out data are weaker than chance makes them"
+        f"Slices of the held-out data that are weaker than chance makes them: <b>{len(weak)}</b> of {len(found.slices)}"
         + (f"; the weakest is <b>{escape(weak[0].name)}</b>, {_with_error(weak[0].errors)}." if weak else "."),
         f"The codes of held-out data <b>{'differ' if moved else 'do not measurably differ'}</b> from those of training "
         f"data.",
@@ -126,7 +136,7 @@ def _uses(found: Findings, uses: str) -> str:
     x = found.data["x_train"]
     return _paragraph(escape(uses) if uses else "Nobody has told what this model is for.") + _paragraph(
         f"Out of scope is what differs from the data of this page: samples of shape {x.shape[1:]} with values from "
-        f"{x.min():.3g} to {x.max():.3g}. Of others it says nothing."
+        f"{_range(x)}. Of others it says nothing."
     )
 
 
@@ -134,7 +144,7 @@ def _weaknesses(found: Findings) -> str:
     weak, mean = beyond_chance(found.slices), found.errors["this model"].mean()
     rows = [
         [_marked(part.name, any(part is other for other in weak)), f"{len(part.errors):,}", _with_error(part.errors),
-         f"{part.errors.mean() / mean:.2f} ×" if mean > 0 else "—", f"{part.statistic:+.1f}"]
+         f"{part.errors.mean() / mean:.2f} ×" if mean > 0 else "—", f"{part.statistic:+.1f}".replace("-", "−")]
         for part in found.slices[:8]
     ]  # fmt: skip
     if not rows:
@@ -154,14 +164,15 @@ def _training(model: Any, found: Findings) -> str:
         x, y = found.data[f"x_{part}"], found.data.get(f"y_{part}")
         spread = _rounded(x.mean(dtype="float64"), x.std(dtype="float64"))
         digests = ["none" if array is None else f"<code>{digest(array)[:12]}…</code>" for array in (x, y)]
-        rows.append([name, f"{len(x):,}", f"{x.min():.3g} to {x.max():.3g}", spread, *digests])
+        rows.append([name, f"{len(x):,}", _range(x), spread, *digests])
     seen = {sample.tobytes() for sample in found.data["x_train"]}
     copies = sum(sample.tobytes() in seen for sample in found.data["x_test"])
     optimizer, loss = getattr(model, "optimizer", None), getattr(model, "loss", None)
     how = "The model is not compiled, and so does not tell how it was trained."
     if optimizer is not None:
-        loss = loss if isinstance(loss, str) else getattr(loss, "name", None) or getattr(loss, "__name__", "its own")
-        how = f"Compiled with {type(optimizer).__name__} and the loss {loss}. Models do not keep epochs and seeds."
+        name = loss if isinstance(loss, str) else getattr(loss, "name", None) or getattr(loss, "__name__", None)
+        loss = f"the loss {name}" if name else "a loss of its own"
+        how = f"Compiled with {type(optimizer).__name__} and {loss}. Models do not keep epochs and seeds."
     return _paragraph(escape(how)) + _table(
         ["data", "samples", "values", "mean ± deviation", "SHA-256 of x", "of y"], rows,
         f"Held-out samples that are training samples too, bit for bit: {_marked(f'{copies:,}', copies > 0)}.",
@@ -237,9 +248,9 @@ def _examination(found: Findings) -> str:
             ["map", *MEASURES], rows,
             "Means over the samples ± standard errors. Deletion: the mean of the target while features are replaced, "
             "the largest values first; the smaller the better, and no evidence unless smaller than the controls'. "
-            "Change under noise: of the map, relative to its size, when each feature moves by at most a tenth of the "
-            "data's deviation. Alike: rank correlation of a map, without its signs, with that of the same network "
-            "after its weights are shuffled; near 1 the map does not show what was learned.",
+            "Change under noise: of the map, relative to its size, when each feature moves by at most a tenth of its "
+            "deviation (of images, of its channel's). Alike: rank correlation of a map, without its signs, with that "
+            "of the same network after its weights are shuffled; near 1 the map does not show what was learned.",
         )
         + (f"<ul class='failed'>{failures}</ul>\n" if failures else _paragraph("No test failed."))
         + _figures(_maps(found, explained))
@@ -250,10 +261,8 @@ def _maps(found: Findings, explained: Explanations) -> dict[str, Figure]:
     if is_image(explained.x):
         figures = {}
         for i in range(min(3, len(explained.x))):
-            shown = {
-                name.replace(" ", "\n", 1): values[i] / (np.abs(values[i]).max() or 1)
-                for name, values in explained.maps.items()
-            }
+            flat = {name.replace(" ", "\n", 1): values[i].sum(axis=-1) for name, values in explained.maps.items()}
+            shown = {name: values / (np.abs(values).max() or 1) for name, values in flat.items()}
             figure = plot.heatmaps(_shown(found, explained.x[i]), shown, scale=1.5)
             figures[f"Sample {i + 1}. Red counts for {explained.target}, blue against; each map has its own scale."] = (
                 figure
@@ -277,11 +286,10 @@ def _specifications(model: Any, found: Findings, seed: int) -> str:
         "tfae": tfae.__version__, "Keras": keras.__version__, "TensorFlow": tf.__version__, "NumPy": np.__version__,
         "scikit-learn": sklearn.__version__, "Python": platform.python_version(),
     }  # fmt: skip
-    returned = activations(model, found.data["x_test"][:1])
-    layers = [[escape(name), str(output.shape[1:])] for name, output in returned.items()]
+    layers = [[escape(layer.name), str(shape)] for layer, shape in layers_of(model, found.data["x_test"])]
     return (
         _table(["made with", ""], list(map(list, made.items())))
-        + f"<details><summary>{len(layers)} layers</summary>{_table(['layer', 'returns'], layers)}</details>\n"
+        + f"<details><summary>Its layers</summary>{_table(['layer', 'returns'], layers)}</details>\n"
     )
 
 
@@ -337,6 +345,10 @@ def _figures(figures: Mapping[str, Figure]) -> str:
     return "".join(parts)
 
 
+def _range(x: np.ndarray) -> str:
+    return f"{x.min():,.4g} to {x.max():,.4g}".replace("-", "−")
+
+
 def _with_error(values: np.ndarray) -> str:
     return _rounded(float(np.mean(values)), standard_error(values))
 
@@ -374,16 +386,19 @@ def _read_model(path: Path) -> Any:
     try:
         return keras.models.load_model(path)
     except Exception as error:  # whatever the zip, the JSON, the HDF5 or a class in it raise
-        reason = str(error).strip().split("\n")[0]
-        raise OSError(f"{path} is not a model that Keras can load: {reason}") from error
+        reason = str(error).split("Exception encountered: ")[-1].strip().split("\n")[0].split(" Full object config")[0]
+        own = " Or load it in a program of yours and call tfae.report.write." if "custom" in reason else ""
+        raise OSError(f"{path} is not a model that Keras can load: {reason}{own}") from error
 
 
 def _read_data(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise OSError(f"there is no file {path}")
     try:
+        if not zipfile.is_zipfile(path):
+            raise zipfile.BadZipFile("it is no zip file")
         with np.load(path, allow_pickle=False) as archive:
             return {"name": path.stem, **archive}
-    except FileNotFoundError as error:
-        raise OSError(f"there is no file {path}") from error
     except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise OSError(f"{path} is not an .npz archive of plain arrays: {error}") from error
 
