@@ -316,14 +316,6 @@ def test_a_notebook_gets_a_widget_and_a_picture(small):
     assert len(bundle["image/png"]) < 30_000 and small.picture().startswith(b"\x89PNG")
 
 
-def test_a_page_without_a_kernel_gets_a_frame_and_the_file_beside_it(small, tmp_path, monkeypatch):
-    monkeypatch.setenv("TFAE_EXPLORER_PAGE", str(tmp_path / "made" / "05-explorer.html"))
-    monkeypatch.setitem(sys.modules, "anywidget", None)
-    bundle, _ = small._repr_mimebundle_()
-    assert 'src="05-explorer.html"' in bundle["text/html"] and set(bundle) == {"text/html", "image/png", "text/plain"}
-    assert (tmp_path / "made" / "05-explorer.html").read_text(encoding="utf-8") == small.html()
-
-
 def test_without_anywidget_a_page_is_still_written(small, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "anywidget", None)
     with pytest.raises(ImportError, match="pip install anywidget"):

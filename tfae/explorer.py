@@ -13,7 +13,6 @@ import gzip
 import io
 import json
 import math
-import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
@@ -540,13 +539,8 @@ class Explorer:
     # Where it is shown.
 
     def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        picture = base64.b64encode(self.picture()).decode()  # for paper, and where no widget runs
-        page = os.environ.get("TFAE_EXPLORER_PAGE")  # set where a chapter is run to become a page without a kernel
-        if page:
-            self.save(page)
-            frame = f'<iframe class="explorer" src="{Path(page).name}" title="{escape(repr(self))}"></iframe>'
-            return {"text/html": frame, "image/png": picture, "text/plain": repr(self)}, {}
         shown, metadata = self.widget._repr_mimebundle_(**options)
+        picture = base64.b64encode(self.picture()).decode()  # for paper, and where no widget runs
         return {**shown, "image/png": picture, "text/plain": repr(self)}, metadata
 
     def __repr__(self) -> str:
