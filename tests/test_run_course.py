@@ -61,6 +61,7 @@ def plain(page):
 
 def start(course, *arguments, python=(sys.executable,), **settings):
     environment = {key: value for key, value in os.environ.items() if not key.startswith("TFAE_")} | settings
+    environment["PYTHONPATH"] = str(course)  # whose tfae is the one that its chapters import
     return subprocess.Popen(
         [*python, "tools/run_course.py", *arguments], cwd=course, env=environment, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,

@@ -235,6 +235,7 @@ KINDS = (
     "index", "02_mathematics", "14_sound_and_text", "A5_glossary", "teaching", "bibliography", "results", "search",
     "api/index", "api/anomaly",
 )  # fmt: skip
+IN_THE_DARK = ("index", "02_mathematics", "A5_glossary", "search", "api/anomaly")  # other colours: text, code, tables
 
 
 @slow
@@ -245,7 +246,7 @@ def test_everybody_can_use_every_kind_of_page(site, browser, scheme):
     every = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]  # the dark pages differ in their colours alone
     rules = {"runOnly": every if scheme == "light" else ["color-contrast"], "resultTypes": ["violations"]}
     found = []
-    for name in KINDS:
+    for name in KINDS if scheme == "light" else IN_THE_DARK:
         tab.goto((site / f"{name}.html").as_uri())
         assert tab.evaluate("document.documentElement.dataset.theme") == scheme
         for violation in axe.run(tab, context={"exclude": [["math"]]}, options=rules).response["violations"]:

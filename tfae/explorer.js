@@ -329,7 +329,7 @@ class Explorer {
 }
 
 /** The two directions of the plane: units of the code, or main directions of the codes, at right angles either way. */
-class Axes {
+export class Axes {
   constructor({ directions, listed, centre }, k) {
     const main = directions.map((vector, i) => {
       return { name: `direction ${i + 1}`, vector: [...vector], zero: dot(vector, centre), main: true };
