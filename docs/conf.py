@@ -66,6 +66,7 @@ html_logo = "_static/logo.svg"
 html_favicon = "_static/logo.svg"
 html_static_path = ["_static"]
 html_css_files = ["course.css"]
+html_js_files = ["print.js"]
 html_context = {"default_mode": "auto"}
 html_use_index = False  # search and the reference find more
 html_domain_indices = False

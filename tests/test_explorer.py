@@ -520,6 +520,14 @@ def test_the_page_says_that_it_draws_as_keras_does(opened, path):
     assert "float32 weights" in opened.text(".footer")
 
 
+def test_on_paper_there_is_the_picture(opened):
+    picture, alive = (opened.page.locator(f".tfae-explorer-host > {part}") for part in ("img", "div"))
+    assert alive.is_visible() and not picture.is_visible()
+    opened.page.emulate_media(media="print")
+    assert picture.is_visible() and not alive.is_visible()
+    opened.page.emulate_media(media="screen")
+
+
 def test_it_opens_on_the_selected_image(opened, vae, strokes):
     assert opened.get("selected") == 0
     np.testing.assert_allclose(opened.ink(0), **half_a_step(strokes.x_test[:1]))

@@ -328,13 +328,16 @@ def test_explorers_live_in_the_page_of_a_chapter(site, browser, scheme, width):
 
 
 @slow
-def test_the_choice_of_dark_or_light_is_kept_on_the_next_page(site, browser):
+def test_the_choice_of_dark_or_light_is_kept_on_the_next_page_and_paper_is_white(site, browser):
     tab, wrong = opened(browser, color_scheme="light")
     tab.goto((site / "index.html").as_uri())
     tab.locator("button.theme-switch-button:visible").first.click()
     tab.locator("button.theme-change-button[data-mode=dark]:visible").first.click()
     tab.goto((site / "00_start_here.html").as_uri())
     assert tab.evaluate("document.documentElement.dataset.theme") == "dark"
+    tab.evaluate("addEventListener('beforeprint', () => (window.onPaper = document.documentElement.dataset.theme))")
+    tab.pdf()
+    assert tab.evaluate("[onPaper, document.documentElement.dataset.theme]") == ["light", "dark"]
     assert not wrong, wrong
     tab.context.close()
 

@@ -405,12 +405,12 @@ function follow(canvas, act, done = () => {}) {
   canvas.addEventListener("pointerdown", (event) => {
     canvas.setPointerCapture(event.pointerId);
     from = at(event);
-    act(from, from, event);
+    act(from, from);
   });
   canvas.addEventListener("pointermove", (event) => {
     if (from === null) return;
     const to = at(event);
-    act(from, to, event);
+    act(from, to);
     from = to;
   });
   for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, () => {

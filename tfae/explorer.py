@@ -712,8 +712,13 @@ def _source(name: str) -> str:
 
 
 HOST = """<div class="tfae-explorer-host">
-<style>{css}</style>
-<div><img src="data:image/png;base64,{picture}" alt="Held-out codes of {name}, and what is drawn at one of them"></div>
+<style>
+{css}
+@media not print {{ .tfae-explorer-host[data-ready] > img {{ display: none; }} }}
+@media print {{ .tfae-explorer-host > div {{ display: none; }} }}
+</style>
+<img src="data:image/png;base64,{picture}" alt="Held-out codes of {name}, and what is drawn at one of them">
+<div></div>
 <script type="application/json">{state}</script>
 <script>
 (() => {{
@@ -733,9 +738,7 @@ HOST = """<div class="tfae-explorer-host">
   const url = URL.createObjectURL(new Blob([state.esm], {{ type: "text/javascript" }}));
   import(url).then(({{ default: widget }}) => {{
     host.model = model;
-    const place = host.querySelector("div");
-    place.replaceChildren();
-    return widget.render({{ model, el: place }});
+    return widget.render({{ model, el: host.querySelector("div") }});
   }}).then(() => host.setAttribute("data-ready", ""));
 }})();
 </script>
