@@ -1,5 +1,7 @@
 // Paper is white: a page that is dark is printed in the colours of its light form.
-const root = document.documentElement.dataset;
-let shown;
-addEventListener("beforeprint", () => { shown = root.theme; root.theme = "light"; });
-addEventListener("afterprint", () => { root.theme = shown; });
+{
+  const page = document.documentElement.dataset;
+  let theme;
+  addEventListener("beforeprint", () => { theme = page.theme; page.theme = "light"; });
+  addEventListener("afterprint", () => { page.theme = theme; });
+}
