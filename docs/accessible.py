@@ -1,4 +1,4 @@
-"""What the pages need so that everybody can use them: names for pictures, roles that fit."""
+"""What the pages need so that everybody can use them: names for pictures, roles that fit, a way to what is alive."""
 
 from typing import Any
 
@@ -13,6 +13,17 @@ def name_figures(app: Sphinx, doctree: nodes.document) -> None:
         section = next((parent for parent in ancestors(image) if isinstance(parent, nodes.section)), None)
         if section is not None and not image.get("alt"):
             image["alt"] = f"Figure: {section[0].astext()}"
+
+
+def say_that_it_is_still(app: Sphinx, doctree: nodes.document, page: str) -> None:
+    """Below the picture of an explorer say where one is alive: as committed, a chapter has no network to run."""
+    for cell in doctree.findall(nodes.container):
+        if "cell" in cell["classes"] and "explorer.Explorer(" in cell.astext() and cell.next_node(nodes.image):
+            first = nodes.reference("", "the first page", refuri=app.builder.get_relative_uri(page, "index"))
+            said = ("A still picture, as it was committed. There is one to touch on ", first, "; after ",
+                    nodes.literal("", "make course"), " this one is alive, too.")  # fmt: skip
+            parts = [nodes.Text(part) if isinstance(part, str) else part for part in said]
+            cell += nodes.paragraph("", "", *parts, classes=["still"])
 
 
 def ancestors(node: nodes.Node) -> Any:
@@ -39,5 +50,6 @@ def mend_page(app: Sphinx, page: str, template: str, context: dict[str, Any], do
 def setup(app: Sphinx) -> dict[str, bool]:
     """Listen."""
     app.connect("doctree-read", name_figures)
+    app.connect("doctree-resolved", say_that_it_is_still)
     app.connect("html-page-context", mend_page, priority=900)  # after the theme
     return {"parallel_read_safe": True, "parallel_write_safe": True}

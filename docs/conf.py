@@ -27,13 +27,14 @@ extensions = [
     "mathml",  # from here on our own, beside this file
     "reference",
     "accessible",
+    "colab",
 ]
 
 # --- chapters --------------------------------------------------------------------------------------------------------
 
 nb_execution_mode = "off"  # tools/run_course.py has run them
 nb_mime_priority_overrides = [("html", "application/vnd.jupyter.widget-view+json", None)]  # a widget's picture instead
-myst_enable_extensions = ["dollarmath", "colon_fence", "substitution"]
+myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 4
 myst_heading_slug_func = "reference.anchor"
 suppress_warnings = ["myst.header", "toc.empty_glob"]
@@ -64,8 +65,8 @@ html_show_search_summary = False  # it would fetch each page, which a browser re
 html_logo = "_static/logo.svg"
 html_favicon = "_static/logo.svg"
 html_static_path = ["_static"]
-html_extra_path = ["explorer.html"]  # made by tools/film_explorer.py
 html_css_files = ["course.css"]
+html_js_files = ["print.js"]
 html_context = {"default_mode": "auto"}
 html_use_index = False  # search and the reference find more
 html_domain_indices = False
@@ -93,4 +94,3 @@ if REPOSITORY:
             "notebook_interface": "jupyterlab",
         },
     }
-myst_substitutions = {"install": f"`!git clone -q --depth 1 {REPOSITORY} course && pip install -q -e ./course`"}

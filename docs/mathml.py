@@ -18,6 +18,7 @@ FUNCTION = re.compile(r"(?<!<msub>)(?<!<msup>)(?<!<munder>)<mi>(log|ln|exp|sin|c
 def mathml(node: nodes.Element, display: str) -> str:
     r"""Return a formula as MathML; a backslash left in it is a command that nobody translated."""
     written = FUNCTION.sub(r'<mi style="padding-right: 0.17em">\1</mi>', convert(node.astext(), display=display))
+    written = written.replace("<mo>&#x02016;</mo>", '<mo stretchy="false">&#x02016;</mo>')  # both sides of a norm alike
     if "\\" in written.replace("<mo>\\</mo>", ""):
         LOGGER.warning("this formula is not understood: %s", node.astext(), location=node)
     return written

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers
+from scipy.spatial.distance import cdist
 
 from tfae import anomaly, data, dictionary, explorer, models
 from tfae import layers as own_layers
@@ -208,6 +209,10 @@ def test_half_precision_keeps_three_digits(engine):
     model, x = chain((20,), layers.Dense(30, "tanh"), layers.Dense(2)), np.ones((1, 20), "float32")
     gap = np.abs(in_browser(engine, model, x, "float16") - by_keras(model, x)).max()
     assert 1e-7 < gap < 5e-3
+    numbers = np.array([0, 1, -2.5, 65504, 1e-4, 6e-8, -3e-6], "float16")  # the last two have no leading one
+    arrays = explorer.Arrays(weights="float16")
+    content = {"numbers": arrays.add(numbers, dtype="float16"), "arrays": arrays.table, "data": arrays.text()}
+    assert engine.evaluate("async (c) => Array.from((await explorer.read(c)).numbers)", content) == numbers.tolist()
 
 
 def test_a_derivative_is_keras_s(engine):
@@ -225,6 +230,45 @@ def test_a_derivative_is_keras_s(engine):
         tape.watch(x := tf.constant(z))
         y = model(x)
     np.testing.assert_allclose(np.array(found).T, tape.jacobian(y, x)[0, :, 0], atol=1e-5)
+
+
+def test_a_normal_distribution_is_seen_on_a_plane_of_any_two_directions(engine):
+    rng = np.random.default_rng(0)
+    main = np.linalg.svd(rng.normal(size=(50, 4)))[2][:4]
+    z, other, centre, spread = rng.normal(size=(4, 4))
+    spread = np.exp(spread)
+    found = engine.evaluate(
+        """([directions, centre, z, other, spread]) => {
+            const axes = new explorer.Axes({ directions, listed: [1, 3], centre }, 4), [, second] = axes.all;
+            const plane = () => ({
+                names: [axes.across.name, axes.up.name], place: axes.place(z), moved: axes.code([5, -6], z),
+                beside: axes.beside(z, other), ...axes.cholesky(spread),
+            });
+            const planes = [plane()];
+            axes.choose("across", second); // which is the other: they change places
+            planes.push(plane());
+            axes.choose("up", axes.all[5]); // a unit, with which no main direction can stay
+            planes.push(plane());
+            return planes;
+        }""",
+        [main.tolist(), centre.tolist(), z.tolist(), other.tolist(), spread.tolist()],
+    )
+    units = np.eye(4)[[1, 3]]
+    expected = (
+        (["direction 1", "direction 2"], main[:2], centre),
+        (["direction 2", "direction 1"], main[1::-1], centre),
+        (["unit 1", "unit 3"], units, 0 * centre),
+    )
+    for shown, (names, plane, zero) in zip(found, expected, strict=True):
+        assert shown["names"] == names
+        np.testing.assert_allclose(shown["place"], plane @ (z - zero), atol=1e-12)
+        moved = np.array(shown["moved"])
+        np.testing.assert_allclose(plane @ (moved - zero), [5, -6], atol=1e-12)
+        np.testing.assert_allclose(moved - z, plane.T @ plane @ (moved - z), atol=1e-12)
+        gap = z - other
+        assert shown["beside"] == pytest.approx(gap @ gap - gap @ plane.T @ plane @ gap)
+        root = np.array([[shown["first"], 0], [shown["skew"], shown["second"]]])
+        np.testing.assert_allclose(root @ root.T, plane @ np.diag(spread**2) @ plane.T, atol=1e-12)
 
 
 class Doubling(keras.Layer):
@@ -307,6 +351,15 @@ def test_what_it_shows_is_on_held_out_data(small, strokes, vae):
     assert small._content["alarms"] == pytest.approx(0.05, abs=0.02)
     assert len(small.rows) == 200 and small.rows[-1] == len(strokes.x_test) - 1
     assert [shown["name"] for shown in small._content["colourings"]] == ["class", *strokes.factor_names[1:]]
+    gaps = cdist(vae.encode(strokes.x_test[small.rows]), vae.encode(strokes.x_train[::5])).min(axis=1)
+    assert np.mean(gaps <= small._content["radius"]) == pytest.approx(0.95, abs=0.01)
+
+
+def test_sliders_are_of_the_units_that_vary_most(strokes):
+    model, x = models.dense_autoencoder((28, 28, 1), 30, hidden=(), seed=0), strokes.x_test[:100]
+    listed = explorer.Explorer(model, x)._content["listed"]
+    spread = model.encode(x).std(axis=0)
+    assert len(listed) == explorer.LISTED and spread[listed].min() > np.delete(spread, listed).max()
 
 
 def test_a_notebook_gets_a_widget_and_a_picture(small):
@@ -314,14 +367,6 @@ def test_a_notebook_gets_a_widget_and_a_picture(small):
     assert "application/vnd.jupyter.widget-view+json" in bundle
     assert bundle["text/plain"] == "Explorer of 2 units, 200 held-out samples of 'strokes'"
     assert len(bundle["image/png"]) < 30_000 and small.picture().startswith(b"\x89PNG")
-
-
-def test_a_page_without_a_kernel_gets_a_frame_and_the_file_beside_it(small, tmp_path, monkeypatch):
-    monkeypatch.setenv("TFAE_EXPLORER_PAGE", str(tmp_path / "made" / "05-explorer.html"))
-    monkeypatch.setitem(sys.modules, "anywidget", None)
-    bundle, _ = small._repr_mimebundle_()
-    assert 'src="05-explorer.html"' in bundle["text/html"] and set(bundle) == {"text/html", "image/png", "text/plain"}
-    assert (tmp_path / "made" / "05-explorer.html").read_text(encoding="utf-8") == small.html()
 
 
 def test_without_anywidget_a_page_is_still_written(small, tmp_path, monkeypatch):
@@ -475,11 +520,94 @@ def test_the_page_says_that_it_draws_as_keras_does(opened, path):
     assert "float32 weights" in opened.text(".footer")
 
 
+def test_on_paper_there_is_the_picture(opened):
+    picture, alive = (opened.page.locator(f".tfae-explorer-host > {part}") for part in ("img", "div"))
+    assert alive.is_visible() and not picture.is_visible()
+    opened.page.emulate_media(media="print")
+    assert picture.is_visible() and not alive.is_visible()
+    opened.page.emulate_media(media="screen")
+
+
 def test_it_opens_on_the_selected_image(opened, vae, strokes):
     assert opened.get("selected") == 0
     np.testing.assert_allclose(opened.ink(0), **half_a_step(strokes.x_test[:1]))
     np.testing.assert_allclose(opened.ink(1), **half_a_step(vae.reconstruct(strokes.x_test[:1])))
     assert f"{vae.reconstruction_error(strokes.x_test[:1])[0]:.3g}" in opened.text(".verdict")
+    rows = np.unique(np.linspace(0, len(strokes.x_test) - 1, 200).astype(int))
+    gaps = np.linalg.norm(vae.encode(strokes.x_test[rows]) - vae.encode(strokes.x_test[:1]), axis=1)
+    neighbour = rows[gaps[1:].argmin() + 1]  # an image is not its own
+    np.testing.assert_allclose(opened.ink(2), **half_a_step(strokes.x_test[[neighbour]]))
+
+
+def test_the_alarm_is_raised_above_the_threshold_alone(opened, vae, strokes):
+    errors = vae.reconstruction_error(strokes.x_test)
+    threshold, order = anomaly.threshold(errors).value, np.argsort(errors)
+    on_plane = [row for row in order if row in np.unique(np.linspace(0, len(errors) - 1, 200).astype(int))]
+    for row, said in ((on_plane[0], "below"), (on_plane[-1], "above")):
+        assert (errors[row] > threshold) == (said == "above")
+        opened.set("selected", int(row))
+        assert f"{said} the alarm at {threshold:.3g}" in opened.text(".verdict")
+        assert opened.page.locator(".gauge.alarm").count() == (said == "above")
+        wide = opened.page.locator(".gauge i").evaluate("bar => parseFloat(bar.style.width)")
+        assert wide == pytest.approx(min(50 * errors[row] / threshold, 100), abs=0.01)  # the mark stands at 50 %
+
+
+class Plane:
+    """The pixels of the plane, and where a code lies among them."""
+
+    def __init__(self, opened):
+        self.opened = opened
+        for (x, y), corner in (((0.2, 0.8), "low"), ((0.8, 0.2), "high")):
+            opened.drag(".plane", (x, y))
+            setattr(self, corner, np.array(opened.get("code")))
+
+    def place(self, z):  # in shares of the sides
+        across, up = ((np.asarray(z) - self.low) / (self.high - self.low)).T
+        return np.stack([0.2 + 0.6 * across, 0.8 - 0.6 * up], axis=-1)
+
+    def pixels(self):
+        self.opened.settle()
+        shape, data = self.opened.page.evaluate(
+            """() => {
+                const canvas = document.querySelector(".plane"), { width, height } = canvas;
+                return [[height, width, 4], Array.from(canvas.getContext("2d").getImageData(0, 0, width, height).data)];
+            }"""
+        )
+        return np.array(data).reshape(shape)[..., :3]
+
+
+def test_the_ellipses_are_one_and_two_standard_deviations(opened, vae, strokes):
+    plane = Plane(opened)
+    mean, log_variance = (part[0] for part in vae.encode_distribution(strokes.x_test[:1]))
+    opened.set("selected", 0)
+    ellipses = plane.pixels()
+    opened.page.get_by_role("button", name="Clear").click()  # the same code, of no image
+    rows, columns = np.nonzero((ellipses != plane.pixels()).any(axis=-1))
+    height, width, _ = ellipses.shape
+    two = 2 * np.exp(log_variance / 2)
+    (left, bottom), (right, top) = plane.place([mean - two, mean + two])
+    sides = [columns.min() / width, columns.max() / width, rows.min() / height, rows.max() / height]
+    np.testing.assert_allclose(sides, [left, right, top, bottom], atol=0.01)
+    middle = plane.place(mean)
+    radius = np.hypot((columns / width - middle[0]) / (right - left), (rows / height - middle[1]) / (bottom - top))
+    assert np.mean((abs(radius - 0.25) < 0.05) | (abs(radius - 0.5) < 0.05)) > 0.95
+
+
+def test_fog_lies_where_no_training_code_is_near(opened, vae, strokes, small):
+    plane = Plane(opened)
+    opened.page.get_by_label("Colour").select_option("slant")  # without the names of classes
+    shown = plane.pixels()
+    height, width, _ = shown.shape
+    codes, radius = vae.encode(strokes.x_train[::5]), small._content["radius"]
+    rng = np.random.default_rng(0)
+    z = plane.low + rng.uniform(-0.3, 1.3, (2000, 2)) * (plane.high - plane.low)
+    x, y = plane.place(z).T
+    inside = (x > 0) & (x < 1) & (y > 0) & (y < 1)
+    colour = shown[(y[inside] * height).astype(int), (x[inside] * width).astype(int)]
+    gap = cdist(z[inside], codes).min(axis=1) / radius
+    assert (gap < 0.8).sum() > 50 < (gap > 3).sum()
+    assert np.median(colour[gap < 0.8], axis=0).tolist() == [255, 255, 255]
+    assert np.median(colour[gap > 3], axis=0).tolist() == pytest.approx([204, 210, 217], abs=6)
 
 
 def test_a_drag_moves_the_code_and_the_decoder_draws_there(opened, vae, strokes):
@@ -655,6 +783,22 @@ def test_fingers_draw_and_nothing_moves_for_who_wants_no_motion(browser, path, v
     z = opened.get("code")
     assert z != before
     np.testing.assert_allclose(opened.ink(1), **half_a_step(vae.decode(np.array([z]))))
+    opened.page.get_by_role("button", name="A: start here").click()
+    opened.set("code", [1.0, 0.5])
+    opened.page.get_by_role("button", name="B: end here").click()
+    opened.page.evaluate(
+        """() => {
+            window.seen = new Set();
+            const slider = document.querySelector(".path input"), look = () => {
+                seen.add(slider.value);
+                requestAnimationFrame(look);
+            };
+            look();
+        }"""
+    )
+    opened.page.get_by_role("button", name="Play").click()
+    opened.page.wait_for_function("seen.has('1')", timeout=6000)
+    assert set(opened.page.evaluate("[...seen]")) <= {"0", "0.25", "0.5", "0.75", "1"}
     opened.context.close()
 
 
@@ -675,6 +819,13 @@ def test_a_longer_code_of_a_table_and_of_colour_images_is_shown(browser, tmp_pat
         opened.page.get_by_label("Across").select_option("unit 3")
         assert opened.page.get_by_label("Up").locator("option:checked").inner_text() == "unit 0"  # at right angles
         before = np.array(opened.get("code"))
+        if len(shape) == 3:
+            data = opened.page.evaluate(
+                """() => Array.from(document.querySelectorAll(".pictures canvas")[1]
+                    .getContext("2d").getImageData(0, 0, 8, 8).data)"""
+            )
+            drawn = np.clip(model.decode(before[np.newaxis])[0], 0, 1)
+            np.testing.assert_allclose(np.array(data).reshape(8, 8, 4)[..., :3] / 255, **half_a_step(drawn))
         opened.page.locator(".plane").focus()
         opened.page.keyboard.press("ArrowRight")
         assert np.flatnonzero(np.array(opened.get("code")) - before).tolist() == [3]

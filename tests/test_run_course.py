@@ -1,5 +1,6 @@
 """`make course`, on two chapters of a line each."""
 
+import html
 import json
 import os
 import re
@@ -25,6 +26,17 @@ while not pathlib.Path("go_on").exists():
 """
 
 
+EXPLORER = """\
+class Explorer:
+    def _repr_mimebundle_(self, **options):
+        return {"text/plain": "still", "application/vnd.jupyter.widget-view+json": {"model_id": "none"}}
+
+    def fragment(self):
+        return "<p>it is alive</p>"
+"""
+TWO = "from tfae import explorer\ndisplay(explorer.Explorer())\nexplorer.Explorer()"
+
+
 @pytest.fixture
 def course(tmp_path):
     """A copy of the tools beside two chapters, of which the second waits for a file; TensorFlow is not needed."""
@@ -35,18 +47,25 @@ def course(tmp_path):
     for name in copied:
         shutil.copy(ROOT / name, tmp_path / name)
     (tmp_path / "tfae" / "__init__.py").touch()
+    (tmp_path / "tfae" / "explorer.py").write_text(EXPLORER)
     (tmp_path / "constraints.txt").touch()
     for name, source in {"00_start_here": "print('six is', 2 * 3)", "01_long": WAITS + "print('it went on')"}.items():
         heading = nbformat.v4.new_markdown_cell(
             f"# {name} of $x^2$, before [this](01_long.ipynb#Why-not?)\n\n## Why not?"
         )
         cell = nbformat.v4.new_code_cell(source, metadata={"tags": ["key-result"]})
-        nbformat.write(nbformat.v4.new_notebook(cells=[heading, cell]), tmp_path / "chapters" / f"{name}.ipynb")
+        cells = [heading, cell, nbformat.v4.new_code_cell(TWO)]
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "chapters" / f"{name}.ipynb")
     return tmp_path
+
+
+def plain(page):
+    return html.unescape(re.sub("<[^>]+>", "", page))
 
 
 def start(course, *arguments, python=(sys.executable,), **settings):
     environment = {key: value for key, value in os.environ.items() if not key.startswith("TFAE_")} | settings
+    environment["PYTHONPATH"] = str(course)  # whose tfae is the one that its chapters import
     return subprocess.Popen(
         [*python, "tools/run_course.py", *arguments], cwd=course, env=environment, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
@@ -84,9 +103,14 @@ def test_an_interrupted_run_says_what_is_done_and_goes_on_from_there(course):
     assert "it went on" in results and re.search("Why not.*?all of it", results, re.DOTALL)
     (waited,) = (part for part in sections(nbformat.read(runs / "01_long.ipynb", as_version=4)) if part.seconds)
     assert waited.heading == "Why not?" and 0 < waited.seconds < 60
+    assert page.count("<p>it is alive</p>") == 2 and "widget-view" not in page
     assert "00_start_here.html" in (site / "index.html").read_text()
     assert "colab.research.google.com/github/someone/course/blob/main/chapters/00_start_here.ipynb" in page
     assert "github.com/someone/course/edit/main/chapters/00_start_here.ipynb" in page
+    assert "mybinder.org/v2/gh/someone/course/main?urlpath=lab/tree/chapters/00_start_here.ipynb" in page
+    folded = page.split("<summary>In Colab, run this cell first</summary>")[1].split("</details>")[0]
+    assert "!git clone -q https://github.com/someone/course course\n%cd course/chapters\n%pip" in plain(folded)
+    assert "The rocket above each chapter" in (site / "index.html").read_text()
 
     made = (site / "index.html").stat().st_mtime_ns
     third = start(course, TFAE_REPOSITORY="https://github.com/someone/course")
@@ -110,7 +134,8 @@ def test_a_chapter_that_fails_is_shown_up_to_its_error(course):
     assert run.returncode == 1 and "01_long failed" in progress and "Traceback" in progress
     page = (course / "build" / "course" / "01_long.html").read_text()
     assert "so far 2" in page and "ZeroDivisionError" in page and "of an older run" not in page
-    assert "colab" not in page and "/edit/" not in page
+    assert not re.search("colab|mybinder|/edit/", page, re.IGNORECASE)
+    assert "The rocket above each chapter" not in (course / "build" / "course" / "index.html").read_text()
     assert "failed" in (course / "build" / "course" / "results.html").read_text()
 
 

@@ -120,6 +120,14 @@ def test_nothing_is_loaded_from_another_host(site):
 
 
 @slow
+def test_the_first_page_has_the_explorer_that_the_package_has(site):
+    text = (site / "index.html").read_text(encoding="utf-8")
+    script = (ROOT / "tfae" / "explorer.js").read_text(encoding="utf-8")
+    assert json.dumps(script).replace("<", "\\u003c") in text, "python tools/film_explorer.py makes it anew"
+    assert (ROOT / "tfae" / "explorer.css").read_text(encoding="utf-8") in text
+
+
+@slow
 def test_formulas_are_mathml_and_none_is_left_in_tex(site):
     for path in CHAPTERS:
         words = re.sub(r"```.*?```|`[^`\n]*`", "", prose(path), flags=re.DOTALL).replace("\\$", "")
@@ -177,6 +185,7 @@ def test_the_reference_has_every_public_name_and_the_chapter_that_teaches_it(sit
 def test_the_buttons_of_a_repository_appear_only_where_one_is_named(site):
     for path in pages(site):
         links = [link for link in page(path).links if re.search(r"colab\.research|mybinder|/edit/|/blob/", link)]
+        assert "In Colab, run" not in path.read_text(encoding="utf-8"), path.name
         assert not links, f"{path.name}: {links}"
 
 
@@ -226,6 +235,7 @@ KINDS = (
     "index", "02_mathematics", "14_sound_and_text", "A5_glossary", "teaching", "bibliography", "results", "search",
     "api/index", "api/anomaly",
 )  # fmt: skip
+IN_THE_DARK = ("index", "02_mathematics", "A5_glossary", "search", "api/anomaly")  # other colours: text, code, tables
 
 
 @slow
@@ -236,7 +246,7 @@ def test_everybody_can_use_every_kind_of_page(site, browser, scheme):
     every = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]  # the dark pages differ in their colours alone
     rules = {"runOnly": every if scheme == "light" else ["color-contrast"], "resultTypes": ["violations"]}
     found = []
-    for name in KINDS:
+    for name in KINDS if scheme == "light" else IN_THE_DARK:
         tab.goto((site / f"{name}.html").as_uri())
         assert tab.evaluate("document.documentElement.dataset.theme") == scheme
         for violation in axe.run(tab, context={"exclude": [["math"]]}, options=rules).response["violations"]:
@@ -277,13 +287,57 @@ def test_code_has_buttons_to_copy_it_and_its_outputs_have_none(site, browser):
 
 
 @slow
-def test_the_choice_of_dark_or_light_is_kept_on_the_next_page(site, browser):
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_explorers_live_in_the_page_of_a_chapter(site, browser, scheme, width):
+    """Two, put where `make course` puts them: into the output of the cell, in place of the picture."""
+    chapter = (site / "05_variational.html").read_text(encoding="utf-8")
+    assert 'There is one to touch on <a class="reference external" href="index.html">' in chapter
+    fragment = (ROOT / "docs" / "explorer.html").read_text(encoding="utf-8")
+    [picture] = re.findall(r'(<img [^>]+>)\n</div>\n<p class="still">.+</p>', chapter)
+    alive = site / f"alive-{scheme}-{width}.html"
+    alive.write_text(chapter.replace(picture, f'<div class="output text_html">{2 * fragment}</div>'), encoding="utf-8")
+    tab, wrong = opened(browser, viewport={"width": width, "height": 900}, color_scheme=scheme)
+    tab.goto(alive.as_uri())
+    tab.wait_for_function("document.querySelectorAll('.tfae-explorer-host[data-ready]').length === 2")
+    codes = "[...document.querySelectorAll('.tfae-explorer-host')].map(host => host.model.get('code').join())"
+    inks = (
+        "[...document.querySelectorAll('.pictures')].map(pictures => "
+        "pictures.querySelectorAll('canvas')[1].toDataURL())"
+    )
+    tab.wait_for_timeout(100)
+    code, ink = tab.evaluate(codes), tab.evaluate(inks)
+    plane = tab.locator(".plane").nth(1)
+    plane.scroll_into_view_if_needed()
+    box = plane.bounding_box()
+    tab.mouse.move(box["x"] + 0.4 * box["width"], box["y"] + 0.5 * box["height"])
+    tab.mouse.down()
+    tab.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 0.6 * box["height"], steps=3)
+    tab.mouse.up()
+    tab.wait_for_timeout(100)
+    assert [a == b for a, b in zip(code, tab.evaluate(codes), strict=True)] == [True, False]
+    assert [a == b for a, b in zip(ink, tab.evaluate(inks), strict=True)] == [True, False]
+    ground = "getComputedStyle(document.querySelector('.text_html:has(.plane)')).backgroundColor"
+    assert tab.evaluate(ground) == "rgba(0, 0, 0, 0)", "the theme's white below outputs in the dark"
+    card = "getComputedStyle(document.querySelector('.tfae-explorer select')).backgroundColor"
+    assert tab.evaluate(card) == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(23, 27, 33)")
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    assert not wrong, wrong
+    tab.context.close()
+    alive.unlink()
+
+
+@slow
+def test_the_choice_of_dark_or_light_is_kept_on_the_next_page_and_paper_is_white(site, browser):
     tab, wrong = opened(browser, color_scheme="light")
     tab.goto((site / "index.html").as_uri())
     tab.locator("button.theme-switch-button:visible").first.click()
     tab.locator("button.theme-change-button[data-mode=dark]:visible").first.click()
     tab.goto((site / "00_start_here.html").as_uri())
     assert tab.evaluate("document.documentElement.dataset.theme") == "dark"
+    tab.evaluate("addEventListener('beforeprint', () => (window.onPaper = document.documentElement.dataset.theme))")
+    tab.pdf()
+    assert tab.evaluate("[onPaper, document.documentElement.dataset.theme]") == ["light", "dark"]
     assert not wrong, wrong
     tab.context.close()
 
@@ -291,7 +345,7 @@ def test_the_choice_of_dark_or_light_is_kept_on_the_next_page(site, browser):
 # --- the workflow that publishes it ----------------------------------------------------------------------------------
 
 
-def test_the_workflow_tests_each_python_and_publishes_what_make_site_makes():
+def test_the_workflow_tests_each_python_and_publishes_what_make_course_leaves():
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8"))
     assert set(workflow[True]) == {"push", "pull_request", "workflow_dispatch"}  # YAML reads `on` as true
     jobs = workflow["jobs"]
@@ -305,8 +359,8 @@ def test_the_workflow_tests_each_python_and_publishes_what_make_site_makes():
         for step in job["steps"]:
             assert ("run" in step) != ("uses" in step)
             assert re.fullmatch(r"actions/[\w-]+@v\d+", step.get("uses", "actions/any@v1"))
-            assert re.findall(r"^make (\w+)", step.get("run", "make site"))[0] in targets | {"test"}
+            assert re.findall(r"^make (\w+)", step.get("run", "make course"))[0] in targets | {"test"}
     steps = {step["uses"].split("@")[0]: step for step in jobs["site"]["steps"] if "uses" in step}
-    assert steps["actions/upload-pages-artifact"]["with"]["path"] == "build/site"
+    assert steps["actions/upload-pages-artifact"]["with"]["path"] == "build/course"
     address = f"${{{{ steps.{steps['actions/deploy-pages']['id']}.outputs.page_url }}}}"
     assert jobs["site"]["environment"]["url"] == address

@@ -1,8 +1,10 @@
-// A latent space to touch. First the network, layer by layer, in plain JavaScript; then what is seen and touched.
+// A latent space to touch, in the order in which it is read: what Python sends, the network layer by layer, what is
+// looked at (Explorer), the parts of the page that show it and change it (the views), and how they are put together.
 //
 // One module without imports: a notebook runs it through anywidget, a page without a kernel runs the same text. What
 // Python sends (`content`) is described in explorer.py. A value of a network is { shape, data }, without a batch axis,
-// channels last; it is computed in float64, so that differences of drawings are derivatives.
+// channels last; it is computed in float64, so that differences of drawings are derivatives. A view is what it puts in
+// the page and `show`, which draws it anew in every frame in which something changed.
 
 // --- what Python sends ----------------------------------------------------------------------------------------------
 
@@ -236,15 +238,143 @@ export function derivative(network, input, unit, here = run(network, input), ste
   return ahead.map((x, i) => (x - here[i]) / step);
 }
 
-// --- what is seen ---------------------------------------------------------------------------------------------------
+// --- lists of numbers: codes, colours -------------------------------------------------------------------------------
 
 const clamp = (x, low, high) => Math.min(Math.max(x, low), high);
 const dot = (a, b) => a.reduce((sum, x, i) => sum + x * b[i], 0);
 const plus = (a, b, t = 1) => a.map((x, i) => x + t * b[i]);
-const squared = (a, b) => a.reduce((sum, x, i) => sum + (x - b[i]) ** 2, 0);
 const mix = (a, b, t) => a.map((x, i) => x + (b[i] - x) * t);
+const same = (a, b) => a.length === b.length && a.every((x, i) => x === b[i]);
+const part = (array, width, i) => array.subarray(i * width, (i + 1) * width);
+const table = (array, width) => Array.from({ length: array.length / width }, (_, i) => [...part(array, width, i)]);
+const normal = () => Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random());
 const css = (colour) => `rgb(${colour.map(Math.round).join(" ")})`;
 const brief = (x) => (Math.abs(x) >= 100 ? x.toFixed(0) : x.toPrecision(3)).replace("-", "−");
+
+function squared(a, b) { // the distance; every point of the plane needs it in every frame
+  let sum = 0;
+  for (let i = 0; i < a.length; i++) sum += (a[i] - b[i]) ** 2;
+  return sum;
+}
+
+// --- what is looked at ----------------------------------------------------------------------------------------------
+
+/** What is looked at, and what can be done with it. All changes before a frame are shown once, in that frame. */
+class Explorer {
+  image = null; // the code is of this image, if of any; `row` says which held-out one; `posterior` is q(z|x) of a VAE
+  row = null;
+  posterior = null;
+  unit = null; // touched
+  pixel = null; // touched
+  ends = [null, null]; // of a path
+  colours = {}; // of the page around
+  views = [];
+
+  constructor(told) {
+    this.told = told;
+    this.k = size(told.decoder.shape);
+    this.pixels = size(told.encoder.shape);
+    this.codes = table(told.points, this.k);
+    this.training = table(told.training, this.k);
+    this.z = this.codes[0];
+    [this.height, this.width, this.channels] = told.shape || [100, 200, 0]; // without channels: a curve
+  }
+
+  set(changes) {
+    Object.assign(this, changes);
+    this.waiting ||= requestAnimationFrame(() => {
+      this.waiting = 0;
+      const frame = this.frame();
+      for (const view of this.views) view.show(frame);
+    });
+  }
+
+  /** Look at a code, be it that of an image or not. */
+  move(z, { image = null, row = null, posterior = null } = {}) {
+    this.set({ z: Array.from(z), image, row, posterior });
+  }
+
+  /** Look at an image: at its code, which is the mean of its distribution where it has one. */
+  see(image, row = null) {
+    const { mean, spread } = this.encode(image);
+    const z = row === null ? mean : this.codes[row];
+    this.move(z, { image, row, posterior: spread ? { mean, spread } : null });
+  }
+
+  select(row) { this.see(this.imageOf(row), row); }
+
+  imageOf(row) {
+    const image = part(this.told.images, this.pixels, row);
+    return this.told.inBytes ? Float64Array.from(image, (byte) => byte / 255) : Float64Array.from(image);
+  }
+
+  encode(image) {
+    const out = Array.from(run(this.told.encoder, image));
+    if (!this.told.variational) return { mean: out };
+    return { mean: out.slice(0, this.k), spread: out.slice(this.k).map((logVariance) => Math.exp(logVariance / 2)) };
+  }
+
+  /** What follows from the code. */
+  frame() {
+    const gaps = this.codes.map((code, row) => (row === this.row ? Infinity : squared(code, this.z))); // not its own
+    const nearest = gaps.indexOf(Math.min(...gaps)), [classes] = this.told.colourings;
+    return {
+      drawing: run(this.told.decoder, this.z),
+      nearest,
+      distance: brief(Math.sqrt(gaps[nearest])),
+      kind: classes?.names ? classes.names[classes.values[nearest]] : "",
+      fog: this.training.every((code) => squared(code, this.z) > this.told.radius ** 2),
+    };
+  }
+}
+
+/** The two directions of the plane: units of the code, or main directions of the codes, at right angles either way. */
+export class Axes {
+  constructor({ directions, listed, centre }, k) {
+    const main = directions.map((vector, i) => {
+      return { name: `direction ${i + 1}`, vector: [...vector], zero: dot(vector, centre), main: true };
+    });
+    const units = listed.map((unit) => {
+      const vector = Array.from({ length: k }, (_, i) => +(i === unit));
+      return { name: `unit ${unit}`, vector, zero: 0, main: false };
+    });
+    this.all = [...main, ...units];
+    [this.across, this.up] = this.all;
+  }
+
+  /** Take a direction for one axis; the other changes where the two would be the same, or not at right angles. */
+  choose(axis, direction) {
+    const other = axis === "up" ? "across" : "up", before = this[axis];
+    this[axis] = direction;
+    if (this[other] === direction) this[other] = before;
+    if (this[other].main !== direction.main) {
+      this[other] = this.all.find((candidate) => candidate !== direction && candidate.main === direction.main);
+    }
+  }
+
+  place(z) { return [this.across, this.up].map(({ vector, zero }) => dot(vector, z) - zero); }
+
+  /** The code at a place of the plane through `z`. */
+  code([a, b], z) {
+    const [x, y] = this.place(z);
+    return plus(plus(z, this.across.vector, a - x), this.up.vector, b - y);
+  }
+
+  /** How far `z` is, squared, from the plane through another code. */
+  beside(z, other) {
+    const [x, y] = this.place(z), [a, b] = this.place(other);
+    return Math.max(squared(z, other) - (x - a) ** 2 - (y - b) ** 2, 0);
+  }
+
+  /** A normal distribution on the plane: x = first u, y = skew u + second v, of standard normal u and v (Cholesky). */
+  cholesky(spread) {
+    const [across, up] = [this.across, this.up].map(({ vector }) => vector.map((x, i) => x * spread[i]));
+    const first = Math.sqrt(dot(across, across)), skew = dot(across, up) / first;
+    return { first, skew, second: Math.sqrt(Math.max(dot(up, up) - skew * skew, 0)) };
+  }
+}
+
+// --- parts of a page ------------------------------------------------------------------------------------------------
 
 function element(tag, attributes = {}, ...children) {
   const made = Object.assign(document.createElement(tag), { className: attributes.class || "" });
@@ -257,8 +387,40 @@ function element(tag, attributes = {}, ...children) {
   return made;
 }
 
+const button = (text, act, attributes = {}) => element("button", { type: "button", onclick: act, ...attributes }, text);
+
+function select(label, options, chosen, act) {
+  const list = element("select", { onchange: () => act(+list.value) });
+  list.append(...options.map((name, i) => element("option", { value: i, selected: i === chosen }, name)));
+  return { list, label: element("label", {}, label, list) };
+}
+
+/** Call `act` with two places on a canvas, in shares of its sides, when a pressed pointer goes from one to another. */
+function follow(canvas, act, done = () => {}) {
+  let from = null;
+  const at = (event) => {
+    const box = canvas.getBoundingClientRect();
+    return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
+  };
+  canvas.addEventListener("pointerdown", (event) => {
+    canvas.setPointerCapture(event.pointerId);
+    from = at(event);
+    act(from, from);
+  });
+  canvas.addEventListener("pointermove", (event) => {
+    if (from === null) return;
+    const to = at(event);
+    act(from, to);
+    from = to;
+  });
+  for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, () => {
+    if (from) done();
+    from = null;
+  });
+}
+
 /** Draw marker `i` of tfae.plot (circle, square, triangles, ...) around a place. */
-function mark(context, i, x, y, r) {
+function drawMarker(context, i, x, y, r) {
   const turn = Math.PI / 180;
   const corners = [null, [45, 135, 225, 315], [270, 30, 150], [0, 90, 180, 270], [90, 210, 330], "+", "x",
     [180, 300, 60], [0, 120, 240], "*"][i % 10];
@@ -277,659 +439,692 @@ function mark(context, i, x, y, r) {
   context.fill();
 }
 
-async function render({ model, el }) {
-  const told = await read(model.get("content"));
-  const { encoder, decoder, palette } = told;
-  const k = size(decoder.shape), n = told.rows.length, pixels = size(encoder.shape);
-  const units = (row, array = told.points) => Array.from(array.subarray(row * k, (row + 1) * k));
-  const imageOf = (row) => {
-    const part = told.images.subarray(row * pixels, (row + 1) * pixels);
-    return told.inBytes ? Float64Array.from(part, (byte) => byte / 255) : Float64Array.from(part);
-  };
-  const [height, width, channels] = told.shape || [100, 200, 0];
-  const still = matchMedia("(prefers-reduced-motion: reduce)");
-  const state = { // what is looked at: a code; the image that it is of, if any; what is touched; a path; a dictionary
-    z: units(0), input: null, posterior: null, selected: null, unit: null, pixel: null, ends: [null, null],
-    features: null,
-  };
-  const home = model.get("code").length ? model.get("code") : units(0);
+/** The colours that the style sheet has now: a page may turn dark. */
+function coloursIn(root) {
+  const probe = root.appendChild(element("span", { hidden: true })), colours = {};
+  for (const name of ["text", "card", "fog", "paper", "ink", "more", "less"]) {
+    probe.style.color = `var(--${name})`;
+    colours[name] = getComputedStyle(probe).color.match(/[\d.]+/g).slice(0, 3).map(Number);
+  }
+  probe.remove();
+  return colours;
+}
 
-  // The places of the page.
+// --- the plane ------------------------------------------------------------------------------------------------------
 
-  const picture = (label, attributes = {}) => {
-    const canvas = element("canvas", { width, height, role: "img", "aria-label": label, ...attributes });
-    const caption = element("figcaption", {}, label);
-    return { canvas, caption, figure: element("figure", {}, element("div", { class: "frame" }, canvas), caption) };
-  };
-  const draws = told.shape && channels === 1 && told.inBytes;
-  const input = picture(draws ? "Draw here" : "Held-out sample");
-  const drawn = picture("The decoder draws", {
-    tabindex: 0, role: "application", "aria-label": "What the decoder draws. Arrow keys choose a pixel.",
-  });
-  const near = picture("Nearest held-out image");
-  const change = picture("Squared error");
-  const pointer = element("div", { class: "pixel", hidden: true });
-  drawn.canvas.after(pointer);
-  const hint = element("div", { class: "hint" }, "with mouse or finger");
-  if (draws) input.canvas.after(hint);
-  for (const { canvas } of [...(draws ? [input] : []), ...(told.shape ? [drawn] : [])]) canvas.classList.add("touch");
+/** What colours the points, a class or a number, and what the colours mean. */
+class Colouring {
+  legend = element("div", { class: "legend" });
 
-  const plane = element("canvas", {
+  constructor(explorer) {
+    this.explorer = explorer;
+    this.take(explorer.told.colourings[0] || { values: explorer.codes.map(() => 0), names: [""] });
+  }
+
+  take({ name, values, names }) {
+    Object.assign(this, { name, values, names, low: Math.min(...values), high: Math.max(...values) });
+  }
+
+  /** The colour and the marker of a held-out image. */
+  of(row) {
+    const { names, low, high } = this, value = this.values[row];
+    return names ? [this.ofKind(value), value] : [this.onRamp((value - low) / (high - low || 1)), 0];
+  }
+
+  ofKind(i) { // black and dark colours are lightened on a dark ground
+    const { told: { palette }, colours: { text } } = this.explorer;
+    const own = palette[i % 10].match(/\w\w/g).map((digits) => parseInt(digits, 16));
+    return css(text[0] < 128 ? own : mix(own, text, Math.max(...own) ? 0.25 : 1));
+  }
+
+  onRamp(share) {
+    const { ramp } = this.explorer.told, at = share * (ramp.length - 1), i = Math.min(Math.floor(at), ramp.length - 2);
+    return css(mix(ramp[i], ramp[i + 1], at - i));
+  }
+
+  drawLegend() {
+    this.legend.replaceChildren();
+    if (!this.names) {
+      const ramp = element("i", { class: "ramp" });
+      ramp.style.background = `linear-gradient(90deg, ${this.explorer.told.ramp.map(css).join(", ")})`;
+      this.legend.append(`${this.name}: ${brief(this.low)}`, ramp, brief(this.high));
+    } else if (this.names.length > 1) this.names.forEach((kind, i) => {
+      const swatch = element("canvas", { width: 24, height: 24, "aria-hidden": "true" });
+      const context = swatch.getContext("2d");
+      context.fillStyle = this.ofKind(i);
+      drawMarker(context, i, 12, 12, 7);
+      this.legend.append(element("span", {}, swatch, kind));
+    });
+  }
+}
+
+/** The plane of codes: held-out images as points, fog where no training image lies, and the cursor. */
+function planeView(explorer, axes) {
+  const { told, codes } = explorer, home = explorer.z, colouring = new Colouring(explorer);
+  const canvas = element("canvas", {
     class: "plane touch", tabindex: 0, role: "application",
     "aria-label": "Plane of codes. Arrow keys move, Shift makes finer steps, Home goes back to where you began.",
   });
-  const status = element("p", { class: "status", "aria-live": "polite" });
-  const gauge = element("div", { class: "gauge", "aria-hidden": "true" }, element("i"), element("b"));
-  const verdict = element("p", { class: "verdict" });
-  const button = (text, act) => element("button", { type: "button", onclick: act }, text);
+  const context = canvas.getContext("2d");
+  let points, left, right, bottom, top; // the places of the codes, and the limits of what is shown
+  let wide, high, ratio; // pixels of the page, and pixels of the screen in one of them
+  let background = null, through, colours; // what stays while the code moves in the plane through one, and its colours
 
-  // The directions of the plane: code units, or main directions of the codes, which need the code to be longer than 2.
-
-  const unitVector = (unit) => Array.from({ length: k }, (_, i) => +(i === unit));
-  const directions = [
-    ...told.directions.map((array, i) => ({ name: `direction ${i + 1}`, vector: Array.from(array), main: true })),
-    ...told.listed.map((unit) => ({ name: `unit ${unit}`, vector: unitVector(unit), main: false })),
-  ];
-  const select = (options, chosen, act) => {
-    const made = element("select", { onchange: () => act(+made.value) });
-    made.append(...options.map((name, i) => element("option", { value: i, selected: i === chosen }, name)));
-    return made;
-  };
-  const axes = { across: directions[0], up: directions[1] };
-  const names = directions.map(({ name }) => name);
-  const choosers = {
-    across: select(names, 0, (i) => choose("across", "up", i)),
-    up: select(names, 1, (i) => choose("up", "across", i)),
-  };
-  function choose(axis, other, i) { // the two stay at right angles: two units or two main directions, never one twice
-    const before = axes[axis], chosen = axes[axis] = directions[i];
-    if (axes[other] === chosen) axes[other] = before;
-    if (axes[other].main !== chosen.main) axes[other] = directions.find((d) => d !== chosen && d.main === chosen.main);
-    choosers[other].value = directions.indexOf(axes[other]);
-    layout();
-  }
-  const colourBy = { ...(told.colourings[0] || { name: "none", values: new Float32Array(n), names: [""] }) };
-  const legend = element("div", { class: "legend" });
-
-  const coordinate = (z, { vector, main }) => dot(vector, z) - (main ? dot(vector, Array.from(told.centre)) : 0);
-  let places, bounds, background; // points on the plane, its limits, and all that does not move
-  const scale = { x: 1, y: 1 };
-  const toPlane = (a, b) => [(a - bounds[0]) * scale.x, (bounds[3] - b) * scale.y];
-  const here = (z = state.z) => [coordinate(z, axes.across), coordinate(z, axes.up)];
-  const moveTo = (a, b) => {
-    const [x, y] = here();
-    setCode(plus(plus(state.z, axes.across.vector, a - x), axes.up.vector, b - y));
-  };
+  const onPage = ([a, b]) => [((a - left) / (right - left)) * wide, ((top - b) / (top - bottom)) * high];
 
   function layout() {
-    places = Array.from({ length: n }, (_, i) => here(units(i)));
-    const ends = (j) => {
-      const sorted = places.map((place) => place[j]).sort((a, b) => a - b);
-      const low = sorted[Math.floor(0.005 * n)], high = sorted[Math.ceil(0.995 * n) - 1];
-      const gap = 0.12 * (high - low || 1);
-      return [low - gap, high + gap];
-    };
-    const [left, right] = ends(0), [bottom, top] = ends(1);
-    bounds = [left, right, bottom, top];
-    resize();
+    points = codes.map((code) => axes.place(code));
+    [[left, right], [bottom, top]] = [0, 1].map((axis) => {
+      const sorted = points.map((point) => point[axis]).sort((a, b) => a - b);
+      const from = sorted[Math.floor(0.005 * sorted.length)], to = sorted[Math.ceil(0.995 * sorted.length) - 1];
+      const margin = 0.12 * (to - from || 1);
+      return [from - margin, to + margin];
+    });
+    redraw();
   }
 
   function resize() {
-    const ratio = window.devicePixelRatio || 1;
-    plane.width = Math.round(plane.clientWidth * ratio) || 300;
-    plane.height = Math.round(plane.clientHeight * ratio) || 300;
-    scale.x = plane.width / (bounds[1] - bounds[0]);
-    scale.y = plane.height / (bounds[3] - bounds[2]);
-    background = null;
-    refresh();
+    [wide, high, ratio] = [canvas.clientWidth || 300, canvas.clientHeight || 300, window.devicePixelRatio || 1];
+    Object.assign(canvas, { width: Math.round(wide * ratio), height: Math.round(high * ratio) });
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    redraw();
   }
 
-  const probe = element("span", { hidden: true });
-  const colour = (name) => {
-    probe.style.color = `var(--${name})`;
-    return getComputedStyle(probe).color.match(/[\d.]+/g).slice(0, 3).map(Number);
-  };
-  const colourOf = (i) => { // black and dark colours are lightened on a dark ground
-    const own = palette[i % 10].match(/\w\w/g).map((digits) => parseInt(digits, 16)), text = colour("text");
-    return css(text[0] < 128 ? own : mix(own, text, Math.max(...own) ? 0.25 : 1));
-  };
-  const onRamp = (t) => {
-    const at = clamp(t, 0, 1) * (told.ramp.length - 1), low = Math.min(Math.floor(at), told.ramp.length - 2);
-    return css(mix(told.ramp[low], told.ramp[low + 1], at - low));
-  };
+  function redraw() {
+    background = null;
+    explorer.set({});
+  }
 
-  /** Draw fog where no training code is near, the points and the names of the classes. */
+  function show() {
+    if (colours !== explorer.colours) {
+      ({ colours } = explorer);
+      background = null;
+      colouring.drawLegend();
+    }
+    const { z } = explorer;
+    if (!background || axes.beside(z, through) > 1e-6 * (1 + dot(z, z))) drawBackground();
+    context.drawImage(background, 0, 0, wide, high);
+    context.strokeStyle = context.fillStyle = css(colours.text);
+    drawPath();
+    if (explorer.posterior) drawEllipses(explorer.posterior);
+    drawCursor();
+  }
+
   function drawBackground() {
-    background = element("canvas", { width: plane.width, height: plane.height });
-    const context = background.getContext("2d"), ratio = window.devicePixelRatio || 1, r = 2.6 * ratio;
-    context.fillStyle = css(colour("card"));
-    context.fillRect(0, 0, plane.width, plane.height);
-    drawFog(context);
-    const { values, names: kinds } = colourBy, low = Math.min(...values), high = Math.max(...values);
-    context.globalAlpha = 0.75;
-    places.forEach(([a, b], i) => {
-      context.fillStyle = kinds ? colourOf(values[i]) : onRamp((values[i] - low) / (high - low || 1));
-      mark(context, kinds ? values[i] : 0, ...toPlane(a, b), r);
-    });
-    context.globalAlpha = 1;
-    context.font = `600 ${13 * ratio}px system-ui, sans-serif`;
-    context.textAlign = "center";
-    context.textBaseline = "middle";
-    if (kinds && kinds.length > 1 && kinds.length <= 20) kinds.forEach((name, kind) => {
-      const own = places.filter((_, i) => values[i] === kind);
-      if (!own.length) return;
-      const middle = (j) => own.map((place) => place[j]).sort((a, b) => a - b)[own.length >> 1];
-      const [x, y] = toPlane(middle(0), middle(1)), wide = context.measureText(name).width / 2 + 5 * ratio;
-      context.fillStyle = css(colour("card"));
-      context.strokeStyle = colourOf(kind);
-      context.lineWidth = 1.5 * ratio;
-      context.beginPath();
-      context.roundRect(x - wide, y - 10 * ratio, 2 * wide, 20 * ratio, 5 * ratio);
-      context.fill();
-      context.stroke();
-      context.fillStyle = css(colour("text"));
-      context.fillText(name, x, y);
-    });
+    background = element("canvas", { width: canvas.width, height: canvas.height });
+    through = explorer.z;
+    const ground = background.getContext("2d"), { names } = colouring;
+    ground.scale(ratio, ratio);
+    ground.fillStyle = css(colours.card);
+    ground.fillRect(0, 0, wide, high);
+    drawFog(ground);
+    drawPoints(ground);
+    if (names && names.length > 1 && names.length <= 20) drawNames(ground, names);
   }
 
   /** Fog: no training code within the radius in which 19 of 20 held-out codes have one, in all units of the code. */
-  function drawFog(context) {
-    const columns = 56, lines = 48, fog = element("canvas", { width: columns, height: lines });
-    const image = fog.getContext("2d").createImageData(columns, lines), grey = colour("fog");
-    const [a, b] = here(), count = told.training.length / k;
-    const codes = Array.from({ length: count }, (_, i) => {
-      const z = units(i, told.training), [x, y] = here(z);
-      return [x, y, Math.max(squared(z, state.z) - (x - a) ** 2 - (y - b) ** 2, 0)]; // the last: beside the plane
-    });
-    for (let row = 0; row < lines; row++) for (let column = 0; column < columns; column++) {
-      const x = bounds[0] + ((column + 0.5) / columns) * (bounds[1] - bounds[0]);
-      const y = bounds[3] - ((row + 0.5) / lines) * (bounds[3] - bounds[2]);
-      let least = Infinity;
-      for (const [u, v, beside] of codes) least = Math.min(least, (u - x) ** 2 + (v - y) ** 2 + beside);
-      const alpha = clamp(Math.sqrt(least) / (told.radius || 1e-9) - 1, 0, 1);
-      image.data.set([...grey, 215 * alpha], 4 * (row * columns + column));
+  function drawFog(ground) {
+    const columns = 56, rows = 48, fog = element("canvas", { width: columns, height: rows });
+    const image = fog.getContext("2d").createImageData(columns, rows);
+    const training = explorer.training.map((code) => [...axes.place(code), axes.beside(code, through)]);
+    for (let row = 0; row < rows; row++) for (let column = 0; column < columns; column++) {
+      const x = left + ((column + 0.5) / columns) * (right - left), y = top - ((row + 0.5) / rows) * (top - bottom);
+      let nearest = Infinity;
+      for (const [a, b, beside] of training) nearest = Math.min(nearest, (a - x) ** 2 + (b - y) ** 2 + beside);
+      const density = clamp(Math.sqrt(nearest) / (told.radius || 1e-9) - 1, 0, 1);
+      image.data.set([...colours.fog, 215 * density], 4 * (row * columns + column));
     }
     fog.getContext("2d").putImageData(image, 0, 0);
-    context.drawImage(fog, 0, 0, plane.width, plane.height);
+    ground.drawImage(fog, 0, 0, wide, high);
   }
 
-  function drawPlane() {
-    if (!background) drawBackground();
-    const context = plane.getContext("2d"), ratio = window.devicePixelRatio || 1, strong = css(colour("text"));
-    context.drawImage(background, 0, 0);
-    context.strokeStyle = context.fillStyle = strong;
-    context.lineWidth = 2 * ratio;
-    context.font = `600 ${14 * ratio}px system-ui, sans-serif`;
-    const ends = state.ends.map((z) => z && toPlane(...here(z)));
-    if (ends[0] && ends[1]) {
-      context.beginPath();
-      context.moveTo(...ends[0]);
-      context.lineTo(...ends[1]);
-      context.stroke();
-    }
-    ends.forEach((end, i) => end && context.fillText("AB"[i], end[0] - 4 * ratio, end[1] - 14 * ratio));
-    if (state.posterior) drawEllipse(context);
-    const [x, y] = toPlane(...here());
-    for (const [r, line, stroke] of [[9, 5, css(colour("card"))], [9, 2.5, strong]]) {
-      context.beginPath();
-      context.arc(x, y, r * ratio, 0, 7);
-      context.lineWidth = line * ratio;
-      context.strokeStyle = stroke;
-      context.stroke();
-    }
+  function drawPoints(ground) {
+    ground.globalAlpha = 0.75;
+    points.forEach((point, row) => {
+      const [colour, marker] = colouring.of(row);
+      ground.fillStyle = colour;
+      drawMarker(ground, marker, ...onPage(point), 2.6);
+    });
+    ground.globalAlpha = 1;
   }
 
-  /** Draw one and two standard deviations of q(z|x) on the plane. */
-  function drawEllipse(context) {
-    const { mean, spread } = state.posterior, [a, b] = here(mean);
-    const across = axes.across.vector.map((x, i) => x * spread[i]), up = axes.up.vector.map((x, i) => x * spread[i]);
-    const first = Math.sqrt(dot(across, across)), skew = dot(across, up) / first;
-    const second = Math.sqrt(Math.max(dot(up, up) - skew * skew, 0)); // a Cholesky factor of the covariance
+  /** The name of each class, in the middle of its points. */
+  function drawNames(ground, names) {
+    Object.assign(ground, { font: "600 13px system-ui, sans-serif", textAlign: "center", textBaseline: "middle" });
+    ground.lineWidth = 1.5;
+    names.forEach((name, kind) => {
+      const own = points.filter((_, row) => colouring.values[row] === kind);
+      if (!own.length) return;
+      const median = (axis) => own.map((point) => point[axis]).sort((a, b) => a - b)[own.length >> 1];
+      const [x, y] = onPage([median(0), median(1)]), half = ground.measureText(name).width / 2 + 5;
+      ground.fillStyle = css(colours.card);
+      ground.strokeStyle = colouring.ofKind(kind);
+      ground.beginPath();
+      ground.roundRect(x - half, y - 10, 2 * half, 20, 5);
+      ground.fill();
+      ground.stroke();
+      ground.fillStyle = css(colours.text);
+      ground.fillText(name, x, y);
+    });
+  }
+
+  function drawPath() {
+    const [a, b] = explorer.ends.map((z) => z && onPage(axes.place(z)));
+    Object.assign(context, { lineWidth: 2, font: "600 14px system-ui, sans-serif" });
+    if (a && b) {
+      context.beginPath();
+      context.moveTo(...a);
+      context.lineTo(...b);
+      context.stroke();
+    }
+    if (a) context.fillText("A", a[0] - 4, a[1] - 14);
+    if (b) context.fillText("B", b[0] - 4, b[1] - 14);
+  }
+
+  /** One and two standard deviations of q(z|x). */
+  function drawEllipses({ mean, spread }) {
+    const [a, b] = axes.place(mean), { first, skew, second } = axes.cholesky(spread);
     for (const s of [1, 2]) {
       context.beginPath();
       for (let i = 0; i <= 60; i++) {
-        const [c, d] = [Math.cos(i * Math.PI / 30) * s, Math.sin(i * Math.PI / 30) * s];
-        context.lineTo(...toPlane(a + first * c, b + skew * c + second * d));
+        const u = s * Math.cos((i * Math.PI) / 30), v = s * Math.sin((i * Math.PI) / 30);
+        context.lineTo(...onPage([a + first * u, b + skew * u + second * v]));
       }
       context.stroke();
     }
   }
 
-  // Pictures: ink on paper, colours, or a curve.
-
-  const ink = (v) => mix(colour.paper, colour.ink, clamp(v, 0, 1));
-  const signed = (v) => mix(colour.paper, v > 0 ? colour.more : colour.less, Math.min(Math.abs(v), 1));
-
-  function paint({ canvas }, values, tone = ink) {
-    const context = canvas.getContext("2d");
-    if (!values) return context.clearRect(0, 0, width, height);
-    if (!told.shape) return paintCurve(context, values, tone === ink ? told.range : [-1, 1]);
-    const image = context.createImageData(width, height), colourful = channels === 3 && tone === ink;
-    for (let i = 0; i < width * height; i++) {
-      const own = values.subarray(i * channels, (i + 1) * channels);
-      const [low, high] = told.range, share = Array.from(own, (v) => (tone === ink ? (v - low) / (high - low) : v));
-      const shown = colourful ? share.map((v) => 255 * clamp(v, 0, 1)) : tone(share.reduce((a, b) => a + b) / channels);
-      image.data.set([...shown, 255], 4 * i);
+  function drawCursor() {
+    for (const [width, colour] of [[5, colours.card], [2.5, colours.text]]) {
+      context.beginPath();
+      context.arc(...onPage(axes.place(explorer.z)), 9, 0, 7);
+      Object.assign(context, { lineWidth: width, strokeStyle: css(colour) });
+      context.stroke();
     }
-    context.putImageData(image, 0, 0);
   }
 
-  function paintCurve(context, values, [low, high]) {
-    context.clearRect(0, 0, width, height);
-    context.strokeStyle = css(colour.ink);
-    context.beginPath();
-    values.forEach((v, i) => {
-      context.lineTo((i / (values.length - 1)) * width, height * (0.95 - (0.9 * (v - low)) / (high - low)));
-    });
-    context.stroke();
-  }
-
-  // What is done.
-
-  const encode = (x) => {
-    const out = Array.from(run(encoder, x));
-    if (!told.variational) return { mean: out };
-    return { mean: out.slice(0, k), spread: out.slice(k).map((v) => Math.exp(v / 2)) };
-  };
-
-  function setCode(z, { image = null, row = null, posterior = null, features = null } = {}) {
-    const moved = plus(z, state.z, -1), within = dot(moved, axes.across.vector) ** 2 + dot(moved, axes.up.vector) ** 2;
-    if (dot(moved, moved) - within > 1e-9 * (1 + dot(z, z))) background = null; // it has left the plane of the fog
-    Object.assign(state, { z: Array.from(z), input: image, selected: row, posterior, features });
-    refresh();
-  }
-
-  function setImage(image, row = null) {
-    const { mean, spread } = encode(image);
-    setCode(row === null ? mean : units(row), { image, row, posterior: spread ? { mean, spread } : null });
-  }
-
-  const selectRow = (row) => setImage(imageOf(row), row);
-
-  // Once a frame: everything that follows from the code.
-
-  let waiting = 0, spoken = 0, speaking = 0, sending = 0;
-  const refresh = () => { waiting ||= requestAnimationFrame(update); };
-
-  function update() {
-    waiting = 0;
-    if (!el.isConnected) return;
-    const drawing = run(decoder, state.z);
-    paint(drawn, drawing);
-    paint(input, state.input);
-    hint.hidden = Boolean(state.input);
-    const nearest = nearestTo(state.z, state.selected);
-    paint(near, imageOf(nearest.row));
-    const [kind] = told.colourings, what = kind && kind.names ? kind.names[kind.values[nearest.row]] : "";
-    const distance = brief(Math.sqrt(nearest.squared));
-    near.caption.textContent = `Nearest: ${what ? `${what}, ` : ""}${distance} away`;
-    showError(drawing);
-    showUnits(drawing);
-    if (told.dictionary && featureList.open && !state.features) showFeatures();
-    drawPlane();
-    const fog = foggy();
-    say(`${names[directions.indexOf(axes.across)]}: ${brief(here()[0])}, ${names[directions.indexOf(axes.up)]}: `
-      + `${brief(here()[1])}. ${what ? `Nearest is a ${what}, ${distance} away. ` : ""}`
-      + (fog ? "No training image lies near this place." : "Training images lie here."));
-    publish();
-  }
-
-  function nearestTo(z, except) { // a held-out image is not its own neighbour
-    let best = { row: 0, squared: Infinity };
-    for (let row = 0; row < n; row++) {
-      let sum = row === except ? Infinity : 0;
-      for (let i = 0, at = row * k; i < k && sum < best.squared; i++, at++) sum += (told.points[at] - z[i]) ** 2;
-      if (sum < best.squared) best = { row, squared: sum };
-    }
-    return best;
-  }
-
-  function foggy() {
-    for (let at = 0; at < told.training.length; at += k) {
-      let sum = 0;
-      for (let i = 0; i < k; i++) sum += (told.training[at + i] - state.z[i]) ** 2;
-      if (sum <= told.radius ** 2) return false;
-    }
-    return true;
-  }
-
-  function showError(drawing) {
-    const { input: x } = state;
-    verdict.hidden = gauge.hidden = !x;
-    if (x) {
-      const error = squared(drawing, x) / pixels, alarm = error > told.threshold;
-      gauge.firstChild.style.width = `${clamp(50 * error / told.threshold, 1, 100)}%`;
-      gauge.classList.toggle("alarm", alarm);
-      verdict.textContent = `Error per pixel ${brief(error)}, ${alarm ? "above" : "below"} the alarm at `
-        + `${brief(told.threshold)}, which ${(100 * told.alarms).toFixed(0)} % of held-out images exceed`;
-    }
-    if (state.unit !== null) return;
-    change.caption.textContent = x ? "Squared error" : "Touch a unit below";
-    const errors = x && drawing.map((v, i) => (v - x[i]) ** 2), most = x && Math.max(...errors, 1e-9);
-    paint(change, x ? errors.map((v) => -v / most) : null, signed);
-  }
-
-  /** Show each unit's value, and, where a unit or a pixel is touched, the decoder's derivatives. */
-  function showUnits(drawing) {
-    if (state.unit !== null) {
-      const d = derivative(decoder, state.z, state.unit, drawing), most = Math.max(...d.map(Math.abs), 1e-12);
-      paint(change, d.map((v) => v / most), signed);
-      change.caption.textContent = `unit ${state.unit}: + blue, − orange`;
-    }
-    let slopes = null;
-    if (state.pixel !== null) {
-      const at = state.pixel * Math.max(channels, 1);
-      slopes = sliders.map(({ unit }) => derivative(decoder, state.z, unit, drawing)[at]);
-      const column = state.pixel % width, row = Math.floor(state.pixel / width);
-      pointer.style.cssText = `left: ${(100 * column) / width}%; top: ${(100 * row) / height}%;`
-        + `width: ${100 / width}%; height: ${100 / height}%`;
-      drawn.caption.textContent = `This pixel: ${drawing[at].toFixed(2)}`;
-    } else drawn.caption.textContent = "The decoder draws";
-    pointer.hidden = state.pixel === null;
-    const most = slopes && Math.max(...slopes.map(Math.abs), 1e-12);
-    sliders.forEach(({ unit, range, bar, value, name }, i) => {
-      if (document.activeElement !== range || +range.value !== state.z[unit]) range.value = state.z[unit];
-      value.textContent = slopes ? brief(slopes[i]) : brief(state.z[unit]);
-      const share = slopes ? slopes[i] / most : 0;
-      bar.style.cssText = `width: ${50 * Math.abs(share)}%; ${share < 0 ? "right" : "left"}: 50%;`
-        + `background: var(--${share < 0 ? "less" : "more"})`;
-      name.setAttribute("aria-pressed", state.unit === unit);
-    });
-    unitsNote.textContent = slopes
-      ? "Bars and numbers: how the chosen pixel changes with each unit."
-      : "Touch a unit's name: what it draws. Touch a pixel of the drawing: which units draw it.";
-  }
-
-  function say(text) { // at most three times a second, so that a screen reader can follow
-    clearTimeout(speaking);
-    speaking = setTimeout(() => {
-      status.textContent = text;
-      spoken = Date.now();
-    }, Math.max(0, spoken + 350 - Date.now()));
-  }
-
-  function publish() {
-    const row = state.selected === null ? null : told.rows[state.selected];
-    if (!same(model.get("code"), state.z)) model.set("code", state.z);
-    if (model.get("selected") !== row) model.set("selected", row);
-    clearTimeout(sending);
-    sending = setTimeout(() => model.save_changes(), 100);
-  }
-
-  const same = (a, b) => a.length === b.length && a.every((x, i) => x === b[i]);
-
-  // Touching the plane.
-
-  const follow = (canvas, act, done = () => {}) => {
-    let at = null;
-    const place = (event) => {
-      const box = canvas.getBoundingClientRect();
-      return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
-    };
-    canvas.addEventListener("pointerdown", (event) => {
-      canvas.setPointerCapture(event.pointerId);
-      at = place(event);
-      act(at, at, event);
-    });
-    canvas.addEventListener("pointermove", (event) => {
-      if (at === null) return;
-      const to = place(event);
-      act(at, to, event);
-      at = to;
-    });
-    for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, () => {
-      if (at) done();
-      at = null;
-    });
-  };
-
-  let travelled = 0;
-  follow(plane, (from, [x, y], event) => {
-    travelled = event.type === "pointerdown" ? 0 : travelled + Math.hypot(x - from[0], y - from[1]);
-    moveTo(bounds[0] + x * (bounds[1] - bounds[0]), bounds[3] - y * (bounds[3] - bounds[2]));
+  let travelled;
+  follow(canvas, (from, to) => {
+    travelled = from === to ? 0 : travelled + Math.sqrt(squared(from, to));
+    explorer.move(axes.code([left + to[0] * (right - left), top - to[1] * (top - bottom)], explorer.z));
   }, () => { // a tap on a point takes the image that lies there
-    const [x, y] = toPlane(...here()), reach = 8 * (window.devicePixelRatio || 1);
-    const gap = ([a, b]) => { const [u, v] = toPlane(a, b); return Math.hypot(u - x, v - y); };
-    const gaps = places.map(gap), best = gaps.indexOf(Math.min(...gaps));
-    if (travelled < 0.01 && gaps[best] < reach) selectRow(best);
+    const here = onPage(axes.place(explorer.z)), gaps = points.map((point) => squared(onPage(point), here));
+    const nearest = gaps.indexOf(Math.min(...gaps));
+    if (travelled < 0.01 && gaps[nearest] < 8 ** 2) explorer.select(nearest);
   });
 
-  plane.addEventListener("keydown", (event) => {
-    const [a, b] = here(), step = event.shiftKey ? 1 / 200 : 1 / 40;
-    const [wide, high] = [(bounds[1] - bounds[0]) * step, (bounds[3] - bounds[2]) * step];
-    const moves = { ArrowLeft: [-wide, 0], ArrowRight: [wide, 0], ArrowUp: [0, high], ArrowDown: [0, -high] };
-    if (event.key in moves) moveTo(a + moves[event.key][0], b + moves[event.key][1]);
-    else if (event.key === "Home") setCode(home);
+  canvas.addEventListener("keydown", (event) => {
+    const [a, b] = axes.place(explorer.z), share = event.shiftKey ? 1 / 200 : 1 / 40;
+    const across = share * (right - left), up = share * (top - bottom);
+    const to = {
+      ArrowLeft: [a - across, b], ArrowRight: [a + across, b], ArrowUp: [a, b + up], ArrowDown: [a, b - up],
+    };
+    if (event.key in to) explorer.move(axes.code(to[event.key], explorer.z));
+    else if (event.key === "Home") explorer.move(home);
     else return;
     event.preventDefault();
   });
 
-  // Touching a pixel, and drawing.
+  const colourings = select("Colour", told.colourings.map(({ name }) => name), 0, (i) => {
+    colouring.take(told.colourings[i]);
+    colouring.drawLegend();
+    redraw();
+  });
+  const names = axes.all.map(({ name }) => name);
+  const choosers = ["across", "up"].map((axis, i) => select(["Across", "Up"][i], names, i, (chosen) => {
+    axes.choose(axis, axes.all[chosen]);
+    choosers[0].list.value = axes.all.indexOf(axes.across);
+    choosers[1].list.value = axes.all.indexOf(axes.up);
+    layout();
+  }));
+  const controls = element("div", { class: "controls" },
+    told.colourings.length > 1 ? colourings.label : null,
+    ...(names.length > 2 ? choosers.map(({ label }) => label) : []));
 
-  if (told.shape) {
-    follow(drawn.canvas, (_, [x, y]) => {
-      state.pixel = clamp(Math.floor(y * height), 0, height - 1) * width + clamp(Math.floor(x * width), 0, width - 1);
-      refresh();
-    });
-    drawn.canvas.addEventListener("keydown", (event) => {
-      const by = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
-      if (event.key === "Escape") state.pixel = null;
-      else if (by) {
-        const at = state.pixel ?? (height >> 1) * width + (width >> 1), row = Math.floor(at / width) + by[1];
-        state.pixel = clamp(row, 0, height - 1) * width + clamp((at % width) + by[0], 0, width - 1);
-      } else return;
-      event.preventDefault();
-      refresh();
+  layout();
+  resize();
+  const sizes = new ResizeObserver(() => {
+    resize();
+    if (colours) show(); // at once, so that nothing empty is seen
+  });
+  sizes.observe(canvas);
+  return { canvas, legend: colouring.legend, controls, show, stop: () => sizes.disconnect() };
+}
+
+// --- the pictures ---------------------------------------------------------------------------------------------------
+
+/** A sample with words below: an image in ink or in colours, anything else as a curve. */
+class Picture {
+  constructor(explorer, label, attributes = {}) {
+    const { width, height } = explorer;
+    this.explorer = explorer;
+    this.canvas = element("canvas", { width, height, role: "img", "aria-label": label, ...attributes });
+    this.context = this.canvas.getContext("2d");
+    this.frame = element("div", { class: "frame" }, this.canvas);
+    this.caption = element("figcaption", {}, label);
+    this.figure = element("figure", {}, this.frame, this.caption);
+  }
+
+  say(text) { this.caption.textContent = text; }
+
+  clear() { this.context.clearRect(0, 0, this.canvas.width, this.canvas.height); }
+
+  draw(sample) {
+    const { range: [low, high] } = this.explorer.told, { paper, ink } = this.explorer.colours;
+    const share = (v) => clamp((v - low) / (high - low), 0, 1);
+    const toColour = (v) => (v.length === 3 ? v.map((x) => 255 * share(x)) : mix(paper, ink, share(v[0])));
+    this.paint(sample, [low, high], toColour);
+  }
+
+  /** Draw numbers in [-1, 1]: blue above zero, orange below. */
+  drawSigned(numbers) {
+    const { paper, more, less } = this.explorer.colours;
+    this.paint(numbers, [-1, 1], (v) => {
+      const mean = v.reduce((sum, x) => sum + x) / v.length;
+      return mix(paper, mean > 0 ? more : less, Math.abs(mean));
     });
   }
-  if (draws) follow(input.canvas, ([x0, y0], [x1, y1]) => {
-    const image = state.input ? Float64Array.from(state.input) : new Float64Array(pixels), pen = height / 22;
-    const [ax, ay, dx, dy] = [x0 * width, y0 * height, (x1 - x0) * width, (y1 - y0) * height];
-    for (let i = 0; i < pixels; i++) {
-      const px = (i % width) + 0.5 - ax, py = Math.floor(i / width) + 0.5 - ay;
-      const t = clamp((px * dx + py * dy) / (dx * dx + dy * dy || 1), 0, 1);
-      image[i] = Math.max(image[i], clamp(pen + 0.5 - Math.hypot(px - t * dx, py - t * dy), 0, 1));
+
+  paint(sample, [low, high], toColour) {
+    const { width, height } = this.canvas, { channels, colours } = this.explorer;
+    if (channels) {
+      const image = this.context.createImageData(width, height);
+      for (let i = 0; i < width * height; i++) image.data.set([...toColour(part(sample, channels, i)), 255], 4 * i);
+      this.context.putImageData(image, 0, 0);
+    } else {
+      this.clear();
+      this.context.strokeStyle = css(colours.ink);
+      this.context.beginPath();
+      sample.forEach((v, i) => {
+        this.context.lineTo((i / (sample.length - 1)) * width, height * (0.95 - (0.9 * (v - low)) / (high - low)));
+      });
+      this.context.stroke();
     }
-    setImage(image);
-  });
+  }
+}
 
-  // Units, paths, draws.
+/** The image that the code is of; where it is one of grey, a pad to draw on. */
+function inputView(explorer) {
+  const { told, width, height, channels, pixels } = explorer, draws = told.shape && channels === 1 && told.inBytes;
+  const picture = new Picture(explorer, draws ? "Draw here" : "Held-out sample");
+  const hint = element("div", { class: "hint" }, "with mouse or finger");
 
-  const unitsNote = element("p", { class: "note" });
-  const sliders = told.listed.map((unit) => {
-    const values = Array.from({ length: n }, (_, i) => told.points[i * k + unit]);
-    const low = Math.min(...values), high = Math.max(...values), gap = 0.15 * (high - low || 1);
-    const range = element("input", {
-      type: "range", min: low - gap, max: high + gap, step: "any", "aria-label": `unit ${unit}`,
-      oninput: () => setCode(state.z.map((x, i) => (i === unit ? +range.value : x))),
+  /** Return the image with one more stroke of the pen: ink near a line, with soft edges. */
+  function stroke(image, from, to) {
+    const [x, y, dx, dy] = [from[0] * width, from[1] * height, (to[0] - from[0]) * width, (to[1] - from[1]) * height];
+    return image.map((ink, i) => {
+      const px = (i % width) + 0.5 - x, py = Math.floor(i / width) + 0.5 - y;
+      const t = clamp((px * dx + py * dy) / (dx * dx + dy * dy || 1), 0, 1);
+      return Math.max(ink, clamp(height / 22 + 0.5 - Math.hypot(px - t * dx, py - t * dy), 0, 1));
     });
-    const name = button(`unit ${unit}`, () => { state.unit = state.unit === unit ? null : unit; refresh(); });
-    name.setAttribute("aria-label", `what unit ${unit} draws`);
-    const bar = element("i"), value = element("span", { class: "value" });
-    const row = element("div", { class: "unit" }, name, range, value, element("div", { class: "bar" }, bar));
-    return { unit, range, name, bar, value, row };
+  }
+
+  if (draws) {
+    picture.canvas.classList.add("touch");
+    picture.frame.append(hint);
+    follow(picture.canvas, (from, to) => explorer.see(stroke(explorer.image || new Float64Array(pixels), from, to)));
+  }
+
+  function show() {
+    hint.hidden = Boolean(explorer.image);
+    if (explorer.image) picture.draw(explorer.image);
+    else picture.clear();
+  }
+
+  return { figure: picture.figure, draws, show };
+}
+
+/** What the decoder draws; a pixel of it can be touched. */
+function drawingView(explorer) {
+  const { told, width, height, channels } = explorer;
+  const picture = new Picture(explorer, "The decoder draws", {
+    tabindex: 0, role: "application", "aria-label": "What the decoder draws. Arrow keys choose a pixel.",
   });
-  const path = element("input", {
-    type: "range", min: 0, max: 1, step: 0.01, value: 0, "aria-label": "place on the path from A to B", disabled: true,
-    oninput: () => setCode(mix(state.ends[0], state.ends[1], +path.value)),
-  });
-  const setEnd = (i) => () => {
-    state.ends[i] = [...state.z];
-    path.disabled = play.disabled = !(state.ends[0] && state.ends[1]);
-    refresh();
+  const pointer = element("div", { class: "pixel", hidden: true });
+  picture.frame.append(pointer);
+
+  const touch = (column, row) => {
+    explorer.set({ pixel: clamp(row, 0, height - 1) * width + clamp(column, 0, width - 1) });
   };
+
+  if (told.shape) {
+    picture.canvas.classList.add("touch");
+    follow(picture.canvas, (_, [x, y]) => touch(Math.floor(x * width), Math.floor(y * height)));
+    picture.canvas.addEventListener("keydown", (event) => {
+      const by = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+      const at = explorer.pixel ?? (height >> 1) * width + (width >> 1);
+      if (by) touch((at % width) + by[0], Math.floor(at / width) + by[1]);
+      else if (event.key === "Escape") explorer.set({ pixel: null });
+      else return;
+      event.preventDefault();
+    });
+  }
+
+  function show({ drawing }) {
+    const { pixel } = explorer;
+    picture.draw(drawing);
+    pointer.hidden = pixel === null;
+    picture.say(pixel === null ? "The decoder draws" : `This pixel: ${drawing[pixel * channels].toFixed(2)}`);
+    if (pixel === null) return;
+    const left = (100 * (pixel % width)) / width, top = (100 * Math.floor(pixel / width)) / height;
+    pointer.style.cssText = `left: ${left}%; top: ${top}%; width: ${100 / width}%; height: ${100 / height}%`;
+  }
+
+  return { figure: picture.figure, show };
+}
+
+function nearestView(explorer) {
+  const picture = new Picture(explorer, "Nearest held-out image");
+
+  function show({ nearest, kind, distance }) {
+    picture.draw(explorer.imageOf(nearest));
+    picture.say(`Nearest: ${kind ? `${kind}, ` : ""}${distance} away`);
+  }
+
+  return { figure: picture.figure, show };
+}
+
+/** What a touched unit draws, or else the squared error of each pixel; and the error beside the alarm's threshold. */
+function errorView(explorer) {
+  const { told, pixels } = explorer, picture = new Picture(explorer, "Squared error");
+  const gauge = element("div", { class: "gauge", "aria-hidden": "true" }, element("i"), element("b"));
+  const verdict = element("p", { class: "verdict" });
+
+  function show({ drawing }) {
+    const { image, unit } = explorer, errors = image && drawing.map((v, i) => (v - image[i]) ** 2);
+    if (unit !== null) {
+      const slopes = derivative(told.decoder, explorer.z, unit, drawing);
+      const most = Math.max(...slopes.map(Math.abs), 1e-12);
+      picture.drawSigned(slopes.map((v) => v / most));
+      picture.say(`unit ${unit}: + blue, − orange`);
+    } else if (errors) {
+      const most = Math.max(...errors, 1e-9);
+      picture.drawSigned(errors.map((v) => -v / most));
+      picture.say("Squared error");
+    } else {
+      picture.clear();
+      picture.say("Touch a unit below");
+    }
+    verdict.hidden = gauge.hidden = !image;
+    if (image) judge(errors.reduce((sum, v) => sum + v) / pixels);
+  }
+
+  function judge(error) {
+    const alarm = error > told.threshold;
+    gauge.firstChild.style.width = `${clamp((50 * error) / told.threshold, 1, 100)}%`;
+    gauge.classList.toggle("alarm", alarm);
+    verdict.textContent = `Error per pixel ${brief(error)}, ${alarm ? "above" : "below"} the alarm at `
+      + `${brief(told.threshold)}, which ${(100 * told.alarms).toFixed(0)} % of held-out images exceed`;
+  }
+
+  return { figure: picture.figure, gauge, verdict, show };
+}
+
+// --- the units ------------------------------------------------------------------------------------------------------
+
+/** A row: a name to press, a slider, a number. */
+class Slider {
+  constructor(name, { label = null, rangeLabel, low, high, press, slide }) {
+    this.name = button(name, press, { "aria-label": label });
+    this.range = element("input", {
+      type: "range", min: low, max: high, step: "any", "aria-label": rangeLabel,
+      oninput: () => slide(+this.range.value),
+    });
+    this.number = element("span", { class: "value" });
+    this.row = element("div", { class: "unit" }, this.name, this.range, this.number);
+  }
+
+  show(value, pressed, number = value) {
+    if (+this.range.value !== value) this.range.value = value;
+    this.name.setAttribute("aria-pressed", pressed);
+    this.number.textContent = brief(number);
+  }
+}
+
+/** A slider for each unit; where a pixel is touched, a bar that says how the unit changes it. */
+function unitsView(explorer) {
+  const { told, codes, channels, k } = explorer, listed = told.listed.length;
+  const note = element("p", { class: "note" });
+  const sliders = told.listed.map((unit) => {
+    const values = codes.map((code) => code[unit]), low = Math.min(...values), high = Math.max(...values);
+    const margin = 0.15 * (high - low || 1), bar = element("i");
+    const slider = new Slider(`unit ${unit}`, {
+      label: `what unit ${unit} draws`, rangeLabel: `unit ${unit}`, low: low - margin, high: high + margin,
+      press: () => explorer.set({ unit: explorer.unit === unit ? null : unit }),
+      slide: (value) => explorer.move(explorer.z.map((x, i) => (i === unit ? value : x))),
+    });
+    slider.row.append(element("div", { class: "bar" }, bar));
+    return Object.assign(slider, { unit, bar });
+  });
+  const list = element("details", { class: "units", open: k <= 8 },
+    element("summary", {}, listed < k ? `The ${listed} of ${k} units that vary most` : `The ${k} units of the code`),
+    note,
+    element("div", { class: "list", role: "group", "aria-label": "units" }, ...sliders.map(({ row }) => row)));
+
+  function show({ drawing }) {
+    const { z, pixel } = explorer, touched = pixel !== null;
+    const numbers = sliders.map(({ unit }) => {
+      return touched ? derivative(told.decoder, z, unit, drawing)[pixel * channels] : z[unit];
+    });
+    const most = Math.max(...numbers.map(Math.abs), 1e-12);
+    sliders.forEach((slider, i) => {
+      const share = touched ? numbers[i] / most : 0;
+      slider.show(z[slider.unit], explorer.unit === slider.unit, numbers[i]);
+      slider.bar.style.cssText = `width: ${50 * Math.abs(share)}%; ${share < 0 ? "right" : "left"}: 50%;`
+        + `background: var(--${share < 0 ? "less" : "more"})`;
+    });
+    note.textContent = touched
+      ? "Bars and numbers: how the chosen pixel changes with each unit."
+      : "Touch a unit's name: what it draws. Touch a pixel of the drawing: which units draw it.";
+  }
+
+  return { list, show };
+}
+
+/** The features of a dictionary that fire at a code, each to be turned down, off or up, all else left as it is. */
+function featuresView(explorer) {
+  const { network, directions, strongest } = explorer.told.dictionary, words = table(directions, explorer.k);
+  let from, fires, sliders, z = null; // the code that was come from, what fires there, and the code now made of it
+
+  const rows = element("div", { class: "list", role: "group", "aria-label": "features" });
+  const chosen = element("input", {
+    type: "number", min: 0, max: words.length - 1, value: 0, "aria-label": "number of a feature",
+  });
+  const list = element("details", { class: "units", ontoggle: () => explorer.set({}) },
+    element("summary", {}, "Features of the dictionary"),
+    element("p", { class: "note" }, "Those that fire here, the strongest first. Switch one off, or turn it up."),
+    rows,
+    element("div", { class: "buttons" }, chosen, button("Add this feature", () => {
+      const feature = clamp(Math.round(+chosen.value) || 0, 0, words.length - 1);
+      if (!sliders.has(feature)) add(feature);
+      turn(feature, strongest[feature]);
+    })));
+
+  function begin() {
+    from = z = explorer.z;
+    fires = run(network, from);
+    sliders = new Map();
+    rows.replaceChildren();
+    const firing = Array.from(fires.keys()).filter((feature) => fires[feature] > 0);
+    firing.sort((a, b) => fires[b] - fires[a]).slice(0, 12).forEach(add);
+  }
+
+  function add(feature) {
+    const usual = fires[feature] || strongest[feature], most = Math.max(strongest[feature], fires[feature]) || 1;
+    const slider = new Slider(`feature ${feature}`, {
+      rangeLabel: `strength of feature ${feature}`, low: 0, high: 1.5 * most,
+      press: () => turn(feature, slider.strength > 0 ? 0 : usual),
+      slide: (strength) => turn(feature, strength),
+    });
+    sliders.set(feature, slider);
+    rows.append(slider.row);
+    set(slider, fires[feature]);
+  }
+
+  function set(slider, strength) {
+    slider.strength = strength;
+    slider.show(strength, strength > 0);
+  }
+
+  function turn(feature, strength) {
+    set(sliders.get(feature), strength);
+    let code = from;
+    for (const [i, slider] of sliders) code = plus(code, words[i], slider.strength - fires[i]);
+    explorer.move(code, { image: explorer.image, row: explorer.row });
+    ({ z } = explorer);
+  }
+
+  return { list, show: () => { if (list.open && z !== explorer.z) begin(); } };
+}
+
+// --- ways through the code ------------------------------------------------------------------------------------------
+
+function pathView(explorer) {
+  const still = matchMedia("(prefers-reduced-motion: reduce)");
+  const at = element("input", {
+    type: "range", min: 0, max: 1, step: 0.01, value: 0, "aria-label": "place on the path from A to B",
+    oninput: () => explorer.move(mix(...explorer.ends, +at.value)),
+  });
   const play = button("Play", () => {
-    const start = performance.now(), steps = still.matches ? 4 : Infinity; // without motion: five pictures
+    const start = performance.now();
     const go = (now) => {
       const t = clamp((now - start) / 3000, 0, 1);
-      path.value = steps === Infinity ? t : Math.round(t * steps) / steps;
-      setCode(mix(state.ends[0], state.ends[1], +path.value));
-      if (t < 1 && el.isConnected) requestAnimationFrame(go);
+      at.value = still.matches ? Math.round(4 * t) / 4 : t; // without motion: five pictures
+      explorer.move(mix(...explorer.ends, +at.value));
+      if (t < 1 && at.isConnected) requestAnimationFrame(go);
     };
     requestAnimationFrame(go);
   });
-  play.disabled = true;
-  const normal = () => Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random());
-  const another = button("Another code of this image", () => {
-    const { input: image, posterior, selected } = state;
+  const setEnd = (i) => () => explorer.set({ ends: explorer.ends.with(i, explorer.z) });
+  const row = element("div", { class: "path" },
+    button("A: start here", setEnd(0)), button("B: end here", setEnd(1)), at, play);
+
+  return { row, show: () => { at.disabled = play.disabled = explorer.ends.includes(null); } };
+}
+
+/** Buttons that go somewhere at once. */
+function jumps(explorer, draws) {
+  const { told, codes } = explorer;
+  const draw = () => { // another code from q(z|x)
+    const { image, row, posterior } = explorer;
     if (!posterior) return;
-    const z = posterior.mean.map((mean, i) => mean + posterior.spread[i] * normal());
-    setCode(z, { image, posterior, row: selected });
-  });
-
-  // A dictionary of the code: features that fire here, each to be turned down, off or on, all else left as it is.
-
-  const featureRows = element("div", { class: "list", role: "group", "aria-label": "features" });
-  const added = element("input", { type: "number", min: 0, value: 0, "aria-label": "number of a feature" });
-  const featureList = element("details", { class: "units", ontoggle: () => refresh() },
-    element("summary", {}, "Features of the dictionary"),
-    element("p", { class: "note" }, "Those that fire here, the strongest first. Switch one off, or turn it up."),
-    featureRows, element("div", { class: "buttons" }, added, button("Add this feature", () => {
-      const j = clamp(Math.round(+added.value) || 0, 0, told.dictionary.strongest.length - 1);
-      if (!state.features) showFeatures();
-      if (!state.features.strengths.has(j)) addFeature(j);
-      setFeature(j, told.dictionary.strongest[j]);
-    })));
-
-  function showFeatures() {
-    const fires = run(told.dictionary.network, state.z);
-    state.features = { from: state.z, fires, strengths: new Map(), rows: new Map() };
-    featureRows.replaceChildren();
-    const order = Array.from(fires.keys()).filter((j) => fires[j] > 0).sort((a, b) => fires[b] - fires[a]);
-    order.slice(0, 12).forEach(addFeature);
-  }
-
-  function addFeature(j) {
-    const { strengths, fires, rows } = state.features, most = Math.max(told.dictionary.strongest[j], fires[j]) || 1;
-    strengths.set(j, fires[j]);
-    const usual = fires[j] || told.dictionary.strongest[j];
-    const name = button(`feature ${j}`, () => setFeature(j, strengths.get(j) > 0 ? 0 : usual));
-    const range = element("input", {
-      type: "range", min: 0, max: 1.5 * most, step: "any", "aria-label": `strength of feature ${j}`,
-      oninput: () => setFeature(j, +range.value),
-    });
-    rows.set(j, { name, range, value: element("span", { class: "value" }) });
-    featureRows.append(element("div", { class: "unit" }, name, range, rows.get(j).value));
-    showStrength(j);
-  }
-
-  function showStrength(j) {
-    const { rows, strengths } = state.features, { name, range, value } = rows.get(j), strength = strengths.get(j);
-    name.setAttribute("aria-pressed", strength > 0);
-    range.value = strength;
-    value.textContent = brief(strength);
-  }
-
-  function setFeature(j, strength) {
-    const { features, input: image, selected: row } = state, { directions: words } = told.dictionary;
-    features.strengths.set(j, strength);
-    showStrength(j);
-    let z = features.from;
-    for (const [i, now] of features.strengths) z = plus(z, units(i, words), now - features.fires[i]);
-    setCode(z, { image, row, features });
-  }
-
-  function drawLegend() {
-    legend.replaceChildren();
-    const { names: kinds, values, name } = colourBy;
-    if (!kinds) {
-      const low = brief(Math.min(...values)), high = brief(Math.max(...values));
-      const ramp = element("i", { class: "ramp" });
-      ramp.style.background = `linear-gradient(90deg, ${told.ramp.map(css).join(", ")})`;
-      legend.append(`${name}: ${low}`, ramp, high);
-    } else if (kinds.length > 1) kinds.forEach((kind, i) => {
-      const swatch = element("canvas", { width: 24, height: 24, "aria-hidden": "true" });
-      const context = swatch.getContext("2d");
-      context.fillStyle = colourOf(i);
-      mark(context, i, 12, 12, 7);
-      legend.append(element("span", {}, swatch, kind));
-    });
-  }
-
-  const colourNames = told.colourings.map(({ name }) => name);
-  const controls = element("div", { class: "controls" },
-    colourNames.length > 1 ? element("label", {}, "Colour", select(colourNames, 0, (i) => {
-      Object.assign(colourBy, told.colourings[i]);
-      drawLegend();
-      background = null;
-      refresh();
-    })) : null,
-    directions.length > 2 ? element("label", {}, "Across", choosers.across) : null,
-    directions.length > 2 ? element("label", {}, "Up", choosers.up) : null);
-  const buttons = element("div", { class: "buttons" },
-    button("Another held-out image", () => selectRow(Math.floor(Math.random() * n))),
-    draws ? button("Clear", () => setCode(state.z)) : null,
-    told.variational ? button("Sample the prior", () => setCode(state.z.map(normal))) : null,
-    told.variational ? another : null);
-  const walk = element("div", { class: "path" },
-    button("A: start here", setEnd(0)), button("B: end here", setEnd(1)), path, play);
-  const unitList = element("details", k <= 8 ? { class: "units", open: true } : { class: "units" },
-    element("summary", {}, told.listed.length < k ? `The ${told.listed.length} of ${k} units that vary most`
-      : `The ${k} units of the code`),
-    unitsNote,
-    element("div", { class: "list", role: "group", "aria-label": "units" }, ...sliders.map(({ row }) => row)));
-  const footer = element("p", { class: "note footer" });
-  const lead = element("p", { class: "lead" },
-    "Drag across the plane: the decoder draws what lies there. Tap a point: that held-out image."
-    + (draws ? " Draw a digit of your own: it is encoded while you draw." : ""));
-  const root = element("div", { class: "tfae-explorer", "data-lm-suppress-shortcuts": "true" }, probe,
-    lead,
-    element("div", { class: "stage" },
-      element("div", { class: "place" }, plane, legend),
-      element("div", { class: "side" },
-        element("div", { class: "pictures" }, input.figure, drawn.figure, near.figure, change.figure),
-        gauge, verdict, buttons, walk),
-      element("div", { class: "below" }, status, controls, unitList, told.dictionary ? featureList : null)),
-    footer);
-  root.addEventListener("keydown", (event) => event.stopPropagation()); // JupyterLab would take them for its own
-  el.append(root);
-
-  // Is this the network that Keras has? Said in the page.
-
-  const gap = (a, b) => a.reduce((most, x, i) => Math.max(most, Math.abs(x - b[i])), 0), [code, drawing] = told.check;
-  const apart = Math.max(gap(run(encoder, imageOf(0)), code), gap(run(decoder, units(0)), drawing));
-  footer.textContent = `The network runs here, in your browser (${told.precision} weights): on one image its code and `
-    + `its drawing are within ${apart.toExponential(0)} of Keras's. Fog: no training image lies within `
-    + `${brief(told.radius)}, where 19 of 20 held-out images have one.`
-    + (told.variational ? " Ellipses: one and two standard deviations of the image's distribution of codes." : "");
-  root.dataset.apart = apart;
-
-  // What may change around it.
-
-  const recolour = () => {
-    for (const name of ["paper", "ink", "more", "less"]) colour[name] = colour(name);
-    background = null;
-    drawLegend();
-    refresh();
+    explorer.move(posterior.mean.map((mean, i) => mean + posterior.spread[i] * normal()), { image, row, posterior });
   };
-  const sizes = new ResizeObserver(() => bounds && resize());
-  sizes.observe(plane);
-  const dark = matchMedia("(prefers-color-scheme: dark)"), themes = new MutationObserver(recolour);
-  dark.addEventListener("change", recolour);
-  for (const place of [document.documentElement, document.body]) {
-    themes.observe(place, { attributes: true, attributeFilter: ["data-theme", "data-jp-theme-light"] });
+  return element("div", { class: "buttons" },
+    button("Another held-out image", () => explorer.select(Math.floor(Math.random() * codes.length))),
+    draws ? button("Clear", () => explorer.move(explorer.z)) : null,
+    told.variational ? button("Sample the prior", () => explorer.move(explorer.z.map(normal))) : null,
+    told.variational ? button("Another code of this image", draw) : null);
+}
+
+// --- what is said ---------------------------------------------------------------------------------------------------
+
+/** Where the code is, in a line that a screen reader reads out: at most three times a second. */
+function statusView(explorer, axes) {
+  const line = element("p", { class: "status", "aria-live": "polite" });
+  let spoken = 0, speaking = 0;
+
+  function show({ kind, distance, fog }) {
+    const [a, b] = axes.place(explorer.z).map(brief);
+    const text = `${axes.across.name}: ${a}, ${axes.up.name}: ${b}. `
+      + (kind ? `Nearest is a ${kind}, ${distance} away. ` : "")
+      + (fog ? "No training image lies near this place." : "Training images lie here.");
+    clearTimeout(speaking);
+    speaking = setTimeout(() => {
+      line.textContent = text;
+      spoken = Date.now();
+    }, Math.max(0, spoken + 350 - Date.now()));
   }
-  if (told.dictionary) added.max = told.dictionary.strongest.length - 1;
-  const fromCode = () => { if (!same(model.get("code"), state.z)) setCode(model.get("code")); };
+
+  return { line, show };
+}
+
+/** How far this network is from Keras's: the largest difference in the code and in the drawing of one image. */
+function apart(explorer) {
+  const { encoder, decoder, check: [code, drawing] } = explorer.told;
+  const gap = (a, b) => a.reduce((most, x, i) => Math.max(most, Math.abs(x - b[i])), 0);
+  return Math.max(gap(run(encoder, explorer.imageOf(0)), code), gap(run(decoder, explorer.codes[0]), drawing));
+}
+
+function footer({ precision, radius, variational }, gap) {
+  return `The network runs here, in your browser (${precision} weights): on one image its code and its drawing are `
+    + `within ${gap.toExponential(0)} of Keras's. Fog: no training image lies within ${brief(radius)}, where 19 of 20 `
+    + "held-out images have one."
+    + (variational ? " Ellipses: one and two standard deviations of the image's distribution of codes." : "");
+}
+
+// --- the explorer in its surroundings -------------------------------------------------------------------------------
+
+/** Keep `code` and `selected` the same in Python and here. */
+function traits(explorer, model) {
+  const { rows } = explorer.told;
+  let sending = 0;
+
+  const fromCode = () => { if (!same(model.get("code"), explorer.z)) explorer.move(model.get("code")); };
   const fromSelected = () => {
-    const row = told.rows.indexOf(model.get("selected"));
-    if (row >= 0 && row !== state.selected) selectRow(row);
+    const row = rows.indexOf(model.get("selected"));
+    if (row >= 0 && row !== explorer.row) explorer.select(row);
   };
   model.on("change:code", fromCode);
   model.on("change:selected", fromSelected);
 
-  recolour();
-  const row = told.rows.indexOf(model.get("selected") ?? -1);
-  if (row >= 0) selectRow(row);
-  else setCode(home);
-  layout();
-  return () => {
-    sizes.disconnect();
-    themes.disconnect();
-    dark.removeEventListener("change", recolour);
+  function show() {
+    const selected = explorer.row === null ? null : rows[explorer.row];
+    if (!same(model.get("code"), explorer.z)) model.set("code", explorer.z);
+    if (model.get("selected") !== selected) model.set("selected", selected);
+    clearTimeout(sending);
+    sending = setTimeout(() => model.save_changes(), 100);
+  }
+
+  function stop() {
     model.off("change:code", fromCode);
     model.off("change:selected", fromSelected);
-  };
+  }
+
+  return { show, stop };
+}
+
+/** Keep to the colours of the page around, which may turn dark. */
+function watchColours(explorer, root) {
+  const read = () => explorer.set({ colours: coloursIn(root) });
+  const dark = matchMedia("(prefers-color-scheme: dark)"), themes = new MutationObserver(read);
+  dark.addEventListener("change", read);
+  for (const page of [document.documentElement, document.body]) {
+    themes.observe(page, { attributes: true, attributeFilter: ["data-theme", "data-jp-theme-light"] });
+  }
+  read();
+  return { stop() { dark.removeEventListener("change", read); themes.disconnect(); } };
+}
+
+async function render({ model, el }) {
+  const told = await read(model.get("content")), explorer = new Explorer(told), axes = new Axes(told, explorer.k);
+  if (model.get("code").length) explorer.z = Array.from(model.get("code"));
+
+  const plane = planeView(explorer, axes), status = statusView(explorer, axes);
+  const input = inputView(explorer), drawing = drawingView(explorer), nearest = nearestView(explorer);
+  const error = errorView(explorer), path = pathView(explorer), units = unitsView(explorer);
+  const features = told.dictionary ? featuresView(explorer) : { list: null, show() {} };
+  const shared = traits(explorer, model);
+  explorer.views = [plane, input, drawing, nearest, error, path, units, features, status, shared];
+
+  const gap = apart(explorer);
+  const root = element("div", { class: "tfae-explorer", "data-lm-suppress-shortcuts": true, "data-apart": gap },
+    element("p", { class: "intro" },
+      "Drag across the plane: the decoder draws what lies there. Tap a point: that held-out image."
+      + (input.draws ? " Draw a digit of your own: it is encoded while you draw." : "")),
+    element("div", { class: "stage" },
+      element("div", { class: "place" }, plane.canvas, plane.legend),
+      element("div", { class: "side" },
+        element("div", { class: "pictures" }, input.figure, drawing.figure, nearest.figure, error.figure),
+        error.gauge, error.verdict, jumps(explorer, input.draws), path.row),
+      element("div", { class: "below" }, status.line, plane.controls, units.list, features.list)),
+    element("p", { class: "note footer" }, footer(told, gap)));
+  root.addEventListener("keydown", (event) => event.stopPropagation()); // JupyterLab would take them for its own
+  el.append(root);
+
+  const colours = watchColours(explorer, root), row = told.rows.indexOf(model.get("selected") ?? -1);
+  if (row >= 0) explorer.select(row);
+  return () => [plane, shared, colours].forEach((part) => part.stop());
 }
 
 export default { render };

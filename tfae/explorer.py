@@ -13,7 +13,6 @@ import gzip
 import io
 import json
 import math
-import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
@@ -540,13 +539,8 @@ class Explorer:
     # Where it is shown.
 
     def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        picture = base64.b64encode(self.picture()).decode()  # for paper, and where no widget runs
-        page = os.environ.get("TFAE_EXPLORER_PAGE")  # set where a chapter is run to become a page without a kernel
-        if page:
-            self.save(page)
-            frame = f'<iframe class="explorer" src="{Path(page).name}" title="{escape(repr(self))}"></iframe>'
-            return {"text/html": frame, "image/png": picture, "text/plain": repr(self)}, {}
         shown, metadata = self.widget._repr_mimebundle_(**options)
+        picture = base64.b64encode(self.picture()).decode()  # for paper, and where no widget runs
         return {**shown, "image/png": picture, "text/plain": repr(self)}, metadata
 
     def __repr__(self) -> str:
@@ -718,8 +712,13 @@ def _source(name: str) -> str:
 
 
 HOST = """<div class="tfae-explorer-host">
-<style>{css}</style>
-<div><img src="data:image/png;base64,{picture}" alt="Held-out codes of {name}, and what is drawn at one of them"></div>
+<style>
+{css}
+@media not print {{ .tfae-explorer-host[data-ready] > img {{ display: none; }} }}
+@media print {{ .tfae-explorer-host > div {{ display: none; }} }}
+</style>
+<img src="data:image/png;base64,{picture}" alt="Held-out codes of {name}, and what is drawn at one of them">
+<div></div>
 <script type="application/json">{state}</script>
 <script>
 (() => {{
@@ -739,9 +738,7 @@ HOST = """<div class="tfae-explorer-host">
   const url = URL.createObjectURL(new Blob([state.esm], {{ type: "text/javascript" }}));
   import(url).then(({{ default: widget }}) => {{
     host.model = model;
-    const place = host.querySelector("div");
-    place.replaceChildren();
-    return widget.render({{ model, el: place }});
+    return widget.render({{ model, el: host.querySelector("div") }});
   }}).then(() => host.setAttribute("data-ready", ""));
 }})();
 </script>

@@ -411,7 +411,7 @@ def push_apart(figure: Figure, ax: Axes) -> None:
                 boxes[low], boxes[high] = boxes[low].translated(0, -half), boxes[high].translated(0, half)
     for text, box, before in zip(ax.texts, boxes, start, strict=True):
         x, y = ax.transData.transform(text.get_position())
-        text.set_position(ax.transData.inverted().transform((x, y + box.y0 - before.y0)))
+        text.set_position(tuple(ax.transData.inverted().transform((x, y + box.y0 - before.y0))))
 
 
 def _name_of_label(label: Any, names: Sequence[str]) -> str:

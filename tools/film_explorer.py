@@ -1,4 +1,4 @@
-"""Make docs/explorer.html, the explorer of the site's first page, and film docs/explorer.webp for the README.
+"""Make docs/explorer.html, the explorer within the site's first page, and film docs/explorer.webp for the README.
 
 A reader walks through the code of chapter 00 and draws.
 
@@ -8,6 +8,7 @@ python tools/film_explorer.py       # needs Playwright and a Chromium
 import io
 import math
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from playwright.sync_api import Locator, Page, sync_playwright
 from draw_readme_figure import trained
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-PAGE, FILM = DOCS / "explorer.html", DOCS / "explorer.webp"
+FRAGMENT, FILM = DOCS / "explorer.html", DOCS / "explorer.webp"
 WIDTH, HEIGHT, FRAME = 1000, 558, 80  # pixels, pixels, milliseconds
 TURN = [i / 60 * 2 * math.pi for i in range(61)]
 WALK = [(0.5 - 0.33 * math.cos(t), 0.5 + 0.3 * math.sin(t) * math.cos(t / 2)) for t in TURN]
@@ -30,11 +31,13 @@ THREE = [(0.48 + 0.16 * math.cos(a), y + 0.14 * math.sin(a)) for y, a in BOWS]
 
 def main() -> None:
     dataset = data.load("strokes")
-    Explorer(trained(dataset.x_train), dataset).save(PAGE)
-    with sync_playwright() as driver:
+    explorer = Explorer(trained(dataset.x_train), dataset)
+    FRAGMENT.write_text(explorer.fragment() + "\n", encoding="utf-8")
+    with sync_playwright() as driver, tempfile.TemporaryDirectory() as directory:
+        explorer.save(alone := Path(directory) / "page.html")
         browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": WIDTH, "height": 900})
-        page.goto(PAGE.as_uri())
+        page.goto(alone.as_uri())
         page.wait_for_selector("[data-ready]")
         frames = [*drag(page, page.locator(".plane"), WALK)]
         page.get_by_role("button", name="Clear").click()

@@ -44,6 +44,10 @@ DATASET = os.environ.get("TFAE_DATASET") or "strokes"
 BAR = "{desc:<20} |{bar:30}| {percentage:3.0f} %  {elapsed}, {remaining} left"
 COURSE = ROOT / "build" / ("course" if DATASET == "strokes" else f"course-{DATASET}")
 RUNS = ROOT / "build" / f"runs-{DATASET}"  # of each chapter the notebook as it was executed here, and the result
+WITHOUT_KERNEL = (  # a page has none: what an explorer is in these runs, beside a widget and its picture
+    "get_ipython().display_formatter.formatters['text/html']"
+    ".for_type_by_name('tfae.explorer', 'Explorer', lambda explorer: explorer.fragment())"
+)
 
 
 @dataclass
@@ -126,13 +130,15 @@ def run(path: Path, notebook: nbformat.NotebookNode, code: str, bar: tqdm) -> Re
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None  # below an error nothing is shown that did not happen here
     start, error, end = time.monotonic(), "", bar.n + len(notebook.cells)
-    os.environ["TFAE_EXPLORER_PAGE"] = str(RUNS / f"{path.stem}-explorer.html")  # goes beside its page
     client = Client(
         notebook,
         timeout=1800,
         kernel_name="python3",
         store_widget_state=False,  # in a page it would ask for scripts from another host
-        extra_arguments=["--log-level=ERROR"],  # a kernel on this machine alone need not warn of the network
+        extra_arguments=[
+            "--log-level=ERROR",  # a kernel on this machine alone need not warn of the network
+            f"--IPKernelApp.exec_lines={WITHOUT_KERNEL}",
+        ],
         resources={"metadata": {"path": str(path.parent)}},
         on_cell_complete=lambda cell, cell_index: bar.update(),
     )
@@ -269,10 +275,9 @@ def make_site(chapters: list[Path], runs: dict[Path, Result], out: Path) -> bool
     results = results_page(chapters, runs)
     gathered = [RUNS / path.name if path in runs else path for path in chapters]
     gathered += [*sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs").glob("*.png"))]
-    gathered += [ROOT / "chapters" / "references.bib"]
+    gathered += [ROOT / "chapters" / "references.bib", ROOT / "docs" / "explorer.html"]
     used = [*gathered, *sorted((ROOT / "docs").glob("*.py")), *sorted((ROOT / "docs" / "_static").iterdir())]
-    used += [*sorted((ROOT / "tfae").glob("*.py")), ROOT / "docs" / "explorer.html"]
-    used += [ROOT / "pyproject.toml", ROOT / "constraints.txt"]
+    used += [*sorted((ROOT / "tfae").glob("*.py")), ROOT / "pyproject.toml", ROOT / "constraints.txt"]
     made_of = "\n".join(
         [fingerprint(*used), *(path.name for path in used), os.environ.get("TFAE_REPOSITORY", ""), results]
     )
@@ -291,8 +296,6 @@ def make_site(chapters: list[Path], runs: dict[Path, Result], out: Path) -> bool
         if subprocess.run([*sphinx, sources, pages]).returncode:
             print(f"Sphinx made no site, see above; {out} is as it was", file=sys.stderr)
             return False
-        for path in RUNS.glob("*-explorer.html"):
-            shutil.copy(path, pages)
         (pages / ".made-of").write_text(made_of, encoding="utf-8")
         if out.exists():
             out.rename(parts / "before")
