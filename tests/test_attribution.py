@@ -512,7 +512,7 @@ def test_lrp_refuses_what_it_cannot_follow(images):
     assert attribution.lrp(targets.logit(softmax, 0), x).values.shape == x.shape
     x_in = keras.Input((28,))
     squared = keras.Model(x_in, keras.ops.square(layers.Dense(3)(x_in)))
-    refused(squared, r"no rule for operation 'square' \(Square\): what it returns is no weighted sum", x=x)
+    refused(squared, r"no rule for operation 'square.*' \(Square\): what it returns is no weighted sum", x=x)
     half = keras.Sequential([keras.Input((28,)), layers.Dense(3, dtype="float16", name="half")])
     refused(half, "layer 'half' keeps its weights in float16", x=x)
     autoencoder = models.dense_autoencoder((28, 28, 1), 4, seed=0)

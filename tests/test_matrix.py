@@ -1571,7 +1571,6 @@ REFUSED: dict[tuple[str, str], str] = {  # (a line of the table, a form of data 
     ("table", "grad cam"): "Grad-CAM needs",
     ("linear", "guided backpropagation"): "this network has none",
     ("linear", "deconvnet"): "this network has none",
-    ("tied", "lrp of a pixel"): "no rule for layer 'transposed_dense",
     ("variational", "lrp of a pixel"): "relevance cannot be followed",  # it draws no layer to take the means
     ("text", "lrp of a pixel"): "relevance cannot be followed",
     ("text", "lrp"): "relevance cannot be followed",

@@ -465,9 +465,8 @@ def grad_cam(target: Scalars, x: Any, *, layer: str | keras.Layer | None = None,
     x = _checked(x)
     if x.ndim not in PLACES:
         raise ValueError(f"Grad-CAM needs {' or '.join(PLACES.values())}; x has shape {x.shape}")
-    outputs = _outputs(target, x, batch_size)
 
-    def heat(samples: np.ndarray) -> Any:
+    def heat(samples: np.ndarray) -> tuple[Any, Any]:
         batch = tf.constant(samples)
         with tf.GradientTape() as tape, recording() as calls:
             tape.watch(batch)
@@ -481,9 +480,10 @@ def grad_cam(target: Scalars, x: Any, *, layer: str | keras.Layer | None = None,
             )
         activation, slope = at_least_float32(activation), at_least_float32(slope)
         weights = ops.mean(slope, axis=tuple(range(1, x.ndim - 1)), keepdims=True)  # one for each channel
-        return _drawn_to(ops.relu(ops.sum(weights * activation, axis=-1, keepdims=True)), x.shape[1:-1])
+        return value, _drawn_to(ops.relu(ops.sum(weights * activation, axis=-1, keepdims=True)), x.shape[1:-1])
 
-    values = _finite(in_batches(heat, x, batch_size), target)
+    parts = zip(*(heat(batch) for batch in batches(x, batch_size)), strict=True)
+    outputs, values = (_finite(np.concatenate(part), target) for part in parts)
     axiom = "weighted activations need not add up to anything"
     return Attribution(values, "Grad-CAM", name_of(target), outputs, None, axiom)
 
@@ -573,13 +573,13 @@ def lrp(
     with recording() as calls:
         target.network(tf.constant(x[:1]))
     with in_float32(call.layer for call in calls):
-        outputs = _outputs(target, x, batch_size)
         way = relevance.Rule(rule, epsilon, gamma)
         parts = [relevance.hand_back(target, tf.constant(batch), way) for batch in batches(x, batch_size)]
     ledger = [
         rows[0] | {key: sum(row[key] for row in rows) for key in ("received", "handed_on", "kept_by_bias", "lost")}
         for rows in zip(*(part.ledger for part in parts), strict=True)
     ]
+    outputs = _finite(np.concatenate([part.outputs for part in parts]), target)
     values = _finite(np.concatenate([part.values for part in parts]), target)
     axiom = "values and what biases keep add up to the target; the gap is what biases and epsilon kept"
     gap = _gap(values, outputs, np.zeros_like(outputs))

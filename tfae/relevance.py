@@ -72,11 +72,14 @@ class Relevance:
 
     Attributes
     ----------
+    outputs : ndarray, shape (n,)
+        The target of each sample.
     values : ndarray, of the shape of the samples
     ledger : list of dict
         As `tfae.attribution.Attribution` has it.
     """
 
+    outputs: np.ndarray
     values: np.ndarray
     ledger: list[dict[str, Any]]
 
@@ -103,7 +106,7 @@ def hand_back(target: Target, x: Any, rule: Rule) -> Relevance:
     with recording() as calls, tf.GradientTape(persistent=True) as tape:
         tape.watch(x)
         outputs = target.network(x)
-    start = _first_relevance(target, outputs, x)
+    value, start = _first_relevance(target, outputs, x)
     steps = [call for call in calls if call.is_leaf or isinstance(call.layer, WHOLE)]
     made = makers(calls)
     gates, merged = _gates(steps), _merged(steps) if rule.name != "epsilon" else {}
@@ -134,11 +137,11 @@ def hand_back(target: Target, x: Any, rule: Rule) -> Relevance:
         ledger.append({"layer": call.layer.name, "kind": type(call.layer).__name__, **entry})
     if set(waiting) != {id(x)}:
         raise _not_followed("to the input: the network computes something outside its layers")
-    return Relevance(np.asarray(waiting[id(x)]), ledger)
+    return Relevance(np.asarray(value), np.asarray(waiting[id(x)]), ledger)
 
 
-def _first_relevance(target: Target, outputs: Any, x: Any) -> Any:
-    """Return what each output adds to a target that is a weighted sum of them."""
+def _first_relevance(target: Target, outputs: Any, x: Any) -> tuple[Any, Any]:
+    """Return a target that is a weighted sum of outputs, and what each of them adds to it."""
     with tf.GradientTape() as tape:
         tape.watch(outputs)
         value = target.read(outputs, x)
@@ -149,7 +152,7 @@ def _first_relevance(target: Target, outputs: Any, x: Any) -> Any:
             f"{target.name} is not a weighted sum of the network's outputs, so it has no relevance to hand back; "
             f"explain an output, a code unit or a pixel with lrp, and this with integrated_gradients"
         )
-    return start
+    return value, start
 
 
 def _shares(

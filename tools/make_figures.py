@@ -139,7 +139,7 @@ def split(text: str) -> tuple[str, str]:
     """Return in a few words where and when a benchmark ran, and what it printed."""
     about, said = text.split("\n\n", 1)
     machine = dict(line.removeprefix("- ").split(": ", 1) for line in about.splitlines())
-    device = machine["processor"].split(", load")[0] if machine["GPU"] == "none" else machine["GPU"]
+    device = machine["processor"] if machine["GPU"] == "none" else machine["GPU"]
     return f"{device}, {machine['date']}", said.strip()
 
 
