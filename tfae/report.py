@@ -170,8 +170,8 @@ def _training(model: Any, found: Findings) -> str:
     optimizer, loss = getattr(model, "optimizer", None), getattr(model, "loss", None)
     how = "The model is not compiled, and so does not tell how it was trained."
     if optimizer is not None:
-        name = loss if isinstance(loss, str) else getattr(loss, "name", None) or getattr(loss, "__name__", None)
-        loss = f"the loss {name}" if name else "a loss of its own"
+        named = loss if isinstance(loss, str) else getattr(loss, "name", None) or getattr(loss, "__name__", None)
+        loss = f"the loss {named}" if named else "a loss of its own"
         how = f"Compiled with {type(optimizer).__name__} and {loss}. Models do not keep epochs and seeds."
     return _paragraph(escape(how)) + _table(
         ["data", "samples", "values", "mean ± deviation", "SHA-256 of x", "of y"], rows,
@@ -261,8 +261,8 @@ def _maps(found: Findings, explained: Explanations) -> dict[str, Figure]:
     if is_image(explained.x):
         figures = {}
         for i in range(min(3, len(explained.x))):
-            flat = {name.replace(" ", "\n", 1): values[i].sum(axis=-1) for name, values in explained.maps.items()}
-            shown = {name: values / (np.abs(values).max() or 1) for name, values in flat.items()}
+            summed = {name.replace(" ", "\n", 1): values[i].sum(axis=-1) for name, values in explained.maps.items()}
+            shown = {name: values / (np.abs(values).max() or 1) for name, values in summed.items()}
             figure = plot.heatmaps(_shown(found, explained.x[i]), shown, scale=1.5)
             figures[f"Sample {i + 1}. Red counts for {explained.target}, blue against; each map has its own scale."] = (
                 figure
