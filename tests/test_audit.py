@@ -153,6 +153,13 @@ def test_a_group_that_is_no_feature_is_a_slice():
     assert {"row, lowest quarter", "group = 0"} <= {part.name for part in found.slices}
 
 
+def test_more_slices_ask_for_more_and_small_ones_are_none():
+    two, none = (audit.Slice("", np.zeros(30), statistic) for statistic in (2.0, 0.0))
+    assert audit.beyond_chance([two]) == [two] and audit.beyond_chance([two] + 50 * [none]) == []
+    errors = RNG.random(400)
+    assert [len(audit._slices(errors, {"group": np.arange(400) < n})) for n in (19, 20)] == [0, 2]
+
+
 def test_drift_is_seen_where_it_is_and_not_where_it_is_not():
     model = linear(np.eye(6))
     same, control = audit.examine(model, arrays()).drift.values()

@@ -152,6 +152,10 @@ def test_max_sensitivity_of_a_linear_map_has_a_closed_form():
     bound = 0.1 * np.sqrt(6) / np.linalg.norm(X, axis=1)
     assert (found <= bound).all() and (found > 0.6 * bound).all()
     np.testing.assert_array_equal(evaluation.max_sensitivity(np.ones_like, X), 0)
+    rng = np.random.default_rng(4)
+    draws = [np.linalg.norm(rng.uniform(-0.1, 0.1, X.shape), axis=1) for _ in range(3)]
+    found = evaluation.max_sensitivity(explain, X, radius=0.1, n_samples=3, seed=4)
+    np.testing.assert_allclose(found, np.max(draws, axis=0) / np.linalg.norm(X, axis=1), rtol=1e-4)
 
 
 def test_agreement_counts_by_hand():

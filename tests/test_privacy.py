@@ -42,6 +42,21 @@ def test_likelihood_ratios_approach_those_of_the_gaussians(shared):
     assert np.median(np.abs(found - true)) < 0.15 and np.corrcoef(found, true)[0, 1] > 0.99
 
 
+@pytest.mark.parametrize("shared", [True, False])
+def test_the_spread_of_few_models_is_not_underestimated(shared):
+    """Each mean that was fitted costs a degree of freedom; samples were in and out of unequal numbers of models."""
+    inside = np.array([[1, 1, 0], [1, 1, 0], [1, 0, 1], [1, 0, 1], [0, 0, 1], [0, 1, 0], [0, 0, 1]], bool)
+    scores, observed = RNG.normal(size=inside.shape), RNG.normal(size=3)
+    sides = []
+    for there in (inside, ~inside):
+        own = [scores[there[:, i], i] for i in range(3)]
+        squares, freedom = [np.sum((part - part.mean()) ** 2) for part in own], [len(part) - 1 for part in own]
+        variance = np.full(3, sum(squares) / sum(freedom)) if shared else np.divide(squares, freedom)
+        sides.append(stats.norm.logpdf(observed, [part.mean() for part in own], np.sqrt(variance)))
+    found = privacy.likelihood_ratio(scores, inside, observed, shared_variance=shared)
+    np.testing.assert_allclose(found, sides[0] - sides[1])
+
+
 def test_two_models_are_enough_for_a_shared_variance():
     inside = np.array([[1, 0], [1, 1], [0, 0], [0, 1]], bool)
     found = privacy.likelihood_ratio([[5.0, 0], [5.2, 3], [0, 0.2], [0.2, 3.2]], inside, [5, 3.1])

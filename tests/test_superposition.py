@@ -20,6 +20,8 @@ def test_a_row_is_the_sum_of_its_features_a_constant_and_noise(made):
     assert not np.array_equal(silent, noisy)
     np.testing.assert_allclose(silent.std(axis=0).mean(), world.NOISE, rtol=0.02)
     np.testing.assert_allclose(silent.mean(axis=0).std(), 0.5, rtol=0.2)  # the constant
+    causes = np.random.default_rng(0).normal(size=silent.shape)  # what makes features fire is no part of the noise
+    assert abs(np.corrcoef((silent - silent.mean(axis=0)).ravel(), causes.ravel())[0, 1]) < 0.01
     rest = x - factors @ world.directions() - silent.mean(axis=0)
     np.testing.assert_allclose(rest.std(), world.NOISE, rtol=0.01)
     np.testing.assert_allclose(rest.mean(axis=0), 0, atol=0.02)

@@ -477,10 +477,7 @@ def _explain(model: Any, question: tuple[targets.Target, Array], data: dict[str,
         if len(some) < 2:
             raise ValueError(f"the maps of {target.name} by {name} are zero everywhere")
         scores[name] = {} if explained.completeness_gap is None else {GAP: explained.completeness_gap}
-
-        def in_units(x: Array, method: Any = method) -> Any:
-            return method(x * unit)
-
+        in_units = partial(_in_units, method, unit)
         scores[name][MOVED] = evaluation.max_sensitivity(in_units, some / unit, radius=0.1, n_samples=5, seed=seed)
         scores[name][KEPT] = evaluation.randomisation(method, model, some, seed=seed)[-1].spearman_absolute
     maps["control: random order"] = rng.standard_normal(x.shape)
@@ -492,6 +489,10 @@ def _explain(model: Any, question: tuple[targets.Target, Array], data: dict[str,
             area = evaluation.deletion(target, x, values, absent=absent, seed=seed).area
             scores.setdefault(name, {})[measure] = area
     return Explanations(target.name, x, maps, scores, _failures(scores, list(methods)))
+
+
+def _in_units(method: Callable, unit: Array, x: Array) -> Any:
+    return method(x * unit)
 
 
 def _failures(scores: dict[str, dict[str, Array]], methods: Sequence[str]) -> list[str]:

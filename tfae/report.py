@@ -170,8 +170,8 @@ def _training(model: Any, found: Findings) -> str:
     optimizer, loss = getattr(model, "optimizer", None), getattr(model, "loss", None)
     how = "The model is not compiled, and so does not tell how it was trained."
     if optimizer is not None:
-        known = loss if isinstance(loss, str) else getattr(loss, "name", None) or getattr(loss, "__name__", None)
-        loss = f"the loss {known}" if known else "a loss of its own"
+        named = loss if isinstance(loss, str) else getattr(loss, "name", None) or getattr(loss, "__name__", None)
+        loss = f"the loss {named}" if named else "a loss of its own"
         how = f"Compiled with {type(optimizer).__name__} and {loss}. Models do not keep epochs and seeds."
     return _paragraph(escape(how)) + _table(
         ["data", "samples", "values", "mean ± deviation", "SHA-256 of x", "of y"], rows,
