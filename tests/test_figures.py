@@ -53,7 +53,5 @@ def test_a_figure_is_taken_from_its_line_and_a_benchmark_that_was_not_run_leaves
 
 def test_a_run_on_processors_is_told_by_their_name(results):
     results("cpu", "none", "mean   95.50   95.40   96.25   4.6\n")
-    assert (
-        "- processors: Abacus, 2 logical cores, load 0.1 at the start, 2030-01-02: `anomaly`"
-        in make_figures.table().splitlines()
-    )
+    told = "- processors: Abacus, 2 logical cores, load 0.1 at the start, 2030-01-02: `anomaly`"
+    assert told in make_figures.table().splitlines()
