@@ -17,7 +17,7 @@ BIN := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 SOURCES := $(wildcard conftest.py tfae/*.py tests/*.py tools/*.py benchmarks/*.py docs/*.* docs/_static/* .github/workflows/* data/* chapters/*.ipynb chapters/*.bib chapters/exercises/*.py *.toml *.yml *.md)
 TESTED := build/tested$(if $(TFAE_DATA_DIR),-with-real-data)
 
-# A worker for each core, four at most, since each may need 2 GB. Files and chapters stay whole: their tests share much.
+# A worker for each core, four at most, since each may need 3 GB. Files and chapters stay whole: their tests share much.
 PARALLEL := -n logical --maxprocesses=4 --dist loadfile
 
 define CHECKS
