@@ -73,7 +73,12 @@ def gap_of(method: Callable, **options: object) -> Callable:
 
 
 def finite(method: Callable, **options: object) -> Callable:
-    return lambda target, x: "yes" if np.isfinite(method(target, x, **options).values).all() else "not finite"
+    def explain(target: targets.Target, x: np.ndarray) -> str:
+        if not np.isfinite(method(target, x, **options).values).all():
+            raise FloatingPointError
+        return "yes"
+
+    return explain
 
 
 def missing_from_ledger(rule: str) -> Callable:

@@ -122,7 +122,7 @@ def machine() -> tuple[str, bool]:
     busy = f", load {os.getloadavg()[0]:.1f} at the start" if hasattr(os, "getloadavg") else ""
     lines = [
         f"- date: {date.today()}",
-        f"- system: {platform.platform()}, Python {platform.python_version()}",
+        f"- system: {platform.system()} {platform.machine()}, Python {platform.python_version()}",
         f"- processor: {processor()}, {os.cpu_count()} logical cores{busy}",
         f"- memory: {memory()}",
         f"- GPU: {names}",
