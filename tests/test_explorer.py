@@ -558,7 +558,7 @@ class Plane:
     def __init__(self, opened):
         self.opened = opened
         for (x, y), corner in (((0.2, 0.8), "low"), ((0.8, 0.2), "high")):
-            opened.drag(".plane", (x, y))
+            opened.drag(".plane", (x, y - 0.1), (x, y))  # not a tap, which would take an image
             setattr(self, corner, np.array(opened.get("code")))
 
     def place(self, z):  # in shares of the sides
@@ -578,8 +578,10 @@ class Plane:
 
 def test_the_ellipses_are_one_and_two_standard_deviations(opened, vae, strokes):
     plane = Plane(opened)
-    mean, log_variance = (part[0] for part in vae.encode_distribution(strokes.x_test[:1]))
-    opened.set("selected", 0)
+    rows = np.unique(np.linspace(0, len(strokes.x_test) - 1, 200).astype(int))
+    row = rows[np.linalg.norm(vae.encode(strokes.x_test[rows]), axis=1).argmin()]  # far from the edges
+    mean, log_variance = (part[0] for part in vae.encode_distribution(strokes.x_test[[row]]))
+    opened.set("selected", int(row))
     ellipses = plane.pixels()
     opened.page.get_by_role("button", name="Clear").click()  # the same code, of no image
     rows, columns = np.nonzero((ellipses != plane.pixels()).any(axis=-1))
@@ -608,6 +610,9 @@ def test_fog_lies_where_no_training_code_is_near(opened, vae, strokes, small):
     assert (gap < 0.8).sum() > 50 < (gap > 3).sum()
     assert np.median(colour[gap < 0.8], axis=0).tolist() == [255, 255, 255]
     assert np.median(colour[gap > 3], axis=0).tolist() == pytest.approx([204, 210, 217], abs=6)
+    for share, said in ((1.5, "No training image"), (0.5, "Training images lie here")):
+        opened.set("code", z[inside][abs(gap - share).argmin()].tolist())
+        opened.page.wait_for_function(f"document.querySelector('.status').innerText.includes('{said}')")
 
 
 def test_a_drag_moves_the_code_and_the_decoder_draws_there(opened, vae, strokes):
@@ -671,6 +676,7 @@ def test_a_touched_pixel_says_which_units_draw_it(opened, vae):
     slopes = tape.gradient(y, z)[0].numpy()
     shown = [float(text.replace("−", "-")) for text in opened.page.locator(".unit .value").all_inner_texts()]
     np.testing.assert_allclose(shown, slopes, rtol=0.01)
+    assert opened.page.locator("figcaption").nth(1).inner_text() == f"This pixel: {y.numpy()[0]:.2f}"
     lengths = [b["width"] for b in (bar.bounding_box() for bar in opened.page.locator(".bar i").all())]
     assert lengths[0] / lengths[1] == pytest.approx(abs(slopes[0] / slopes[1]), rel=0.2)
 
