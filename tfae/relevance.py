@@ -105,7 +105,7 @@ def hand_back(target: Target, x: Any, rule: Rule) -> Relevance:
     """
     with recording() as calls, tf.GradientTape(persistent=True) as tape:
         tape.watch(x)
-        outputs = target.network(x)
+        outputs = target.outputs(x)
     value, start = _first_relevance(target, outputs, x)
     steps = [call for call in calls if call.is_leaf or isinstance(call.layer, WHOLE)]
     made = makers(calls)

@@ -71,14 +71,24 @@ class Target:
             If the network does not return one tensor.
         """
         x = at_least_float32(x)
+        outputs = at_least_float32(self.outputs(x))
+        return self.read(outputs, ops.cast(x, outputs.dtype))
+
+    def outputs(self, x: Any) -> Any:
+        """Return what the network makes of `x`, a tensor with the batch axis, for `read`: one tensor.
+
+        Raises
+        ------
+        ValueError
+            If the network does not return one tensor.
+        """
         outputs = self.network(x)
         if not hasattr(outputs, "shape"):
             raise ValueError(
                 f"the network behind {self.name!r} returns a {type(outputs).__name__}; a target reads one tensor. Pick "
                 f"it in a function: targets.output(lambda x: model(x)[0], index)"
             )
-        outputs = at_least_float32(outputs)
-        return self.read(outputs, ops.cast(x, outputs.dtype))
+        return outputs
 
 
 def output(model: keras.Layer | Callable, index: Index) -> Target:
