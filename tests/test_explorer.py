@@ -483,6 +483,7 @@ class Opened:
         self.settle()
 
     def text(self, selector):
+        self.settle()
         return self.page.locator(selector).inner_text()
 
 
@@ -505,6 +506,7 @@ def opened(shared):
     """The page, as good as new."""
     shared.page.reload()
     shared.page.wait_for_selector(".tfae-explorer-host[data-ready]")
+    shared.settle()
     yield shared
     assert shared.wrong == []
 
@@ -654,7 +656,7 @@ def test_the_code_can_be_set_and_far_away_is_fog(opened, vae):
 
 def test_what_is_drawn_is_encoded_and_judged(opened, vae):
     opened.page.get_by_role("button", name="Clear").click()
-    assert opened.page.locator(".hint").is_visible()
+    opened.page.locator(".hint").wait_for()
     opened.drag(".pictures canvas >> nth=0", (0.35, 0.2), (0.65, 0.2), (0.45, 0.8))
     x = opened.ink(0)
     assert 20 < x.sum() < 200
