@@ -18,9 +18,12 @@ def written_whole(path: str | Path) -> Iterator[Path]:
     Raises
     ------
     OSError
-        If the directory cannot be written or the disk is full. The message names the directory.
+        If `path` is a directory, the directory around it cannot be written, or the disk is full. The message names the
+        directory.
     """
     path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, f"{path} is a directory. Give the name of a file in it")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)

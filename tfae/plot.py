@@ -562,8 +562,9 @@ def card(found: Any, x: np.ndarray, *, factor_names: Sequence[str] | None = None
     pictures = [] if "effect on each output" in bars else [found.effect]
     columns = len(bars) + len(pictures)
     with plt.rc_context(STYLE):
-        figure = plt.figure(figsize=(9, 4.4))
-        above, below = figure.subfigures(2, 1, height_ratios=(1, 1.5))
+        height = max(2.6, 1.2 + 0.17 * max(map(len, bars.values()), default=0))  # a line for each name
+        figure = plt.figure(figsize=(9, 1.8 + height))
+        above, below = figure.subfigures(2, 1, height_ratios=(1.8, height))
         for i, ax in enumerate(above.subplots(1, max(len(top), 8))):
             ax.axis("off")
             if i < len(top):
