@@ -34,7 +34,7 @@ def test_a_path_below_a_file_says_where_it_cannot_write(tmp_path):
 
 
 def test_a_directory_is_refused_before_the_block_runs(tmp_path):
-    with pytest.raises(IsADirectoryError, match="is a directory. Give the name of a file"), written_whole(tmp_path):
+    with pytest.raises(IsADirectoryError, match=r"is a directory\. Give the name of a file"), written_whole(tmp_path):
         pytest.fail("the work was begun")
     assert os.listdir(tmp_path) == []
 
