@@ -44,6 +44,7 @@ def test_a_saturated_softmax_does_not_hide_the_gradient():
     assert blind.success_share < 1  # the same network behind its softmax: floats round its gradient to 0
 
 
+@pytest.mark.slow
 def test_a_counterfactual_lies_at_the_border():
     to_class = 1 - LABELS
     result = adversarial.counterfactual(linear(), X, to_class, max_epsilon=4, halvings=8, box=None)
@@ -102,6 +103,7 @@ def line_autoencoder():
     return models.Autoencoder(encoder, decoder)
 
 
+@pytest.mark.slow
 def test_an_attack_in_code_space_moves_only_what_the_decoder_can_draw():
     autoencoder, flat = line_autoencoder(), X * [1, 1, 0]
     margin = flat @ NORMAL + 0.3
@@ -186,6 +188,7 @@ def test_what_is_in_the_class_already_is_its_own_counterfactual():
         np.testing.assert_array_equal(result.eligible, ~there)
 
 
+@pytest.mark.slow
 def test_what_is_found_for_a_sample_does_not_depend_on_the_others():
     x = np.random.default_rng(3).random((7, 3)).astype("float32")
     autoencoder = line_autoencoder()

@@ -163,6 +163,7 @@ def test_the_reported_gap_is_the_gap(images):
     assert gap.max() < 0.005
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["strokes", "mnist"])
 def test_the_reconstruction_error_of_a_trained_model_is_explained_to_half_a_percent(name, request):
     if name == "mnist":

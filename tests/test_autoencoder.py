@@ -181,6 +181,7 @@ def test_weights_of_images_are_those_of_samples(length):
     np.testing.assert_allclose(logs["mae"], np.sum(weights * mae) / weights.sum(), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_variational_loss_is_weighted_by_the_sample():
     x = np.random.default_rng(0).random((400, *SHAPE)).astype("float32")
     model, weights = simple("variational"), np.r_[np.ones(200), np.zeros(200)].astype("float32")
@@ -199,6 +200,7 @@ def test_weights_of_zero_leave_a_variational_model_as_it_was(x):
     assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
 
 
+@pytest.mark.slow
 def test_a_variational_model_learns_the_target_it_is_given(x):
     model = simple("variational")
     model.compile(keras.optimizers.Adam(0.2))

@@ -187,6 +187,7 @@ def test_generators_keep_one_contract(module):
 # --- strokes: the file and the generator -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_generator_draws_the_committed_file_bit_for_bit():
     with np.load(data._STROKES_FILE) as committed:
         drawn = data.make_strokes()
@@ -196,6 +197,7 @@ def test_the_generator_draws_the_committed_file_bit_for_bit():
             np.testing.assert_array_equal(array, committed[key])
 
 
+@pytest.mark.slow
 def test_without_the_file_strokes_are_drawn_again(monkeypatch):
     expected = data.load("strokes").x_test
     monkeypatch.setattr(data, "_STROKES_FILE", Path("nowhere/strokes.npz"))

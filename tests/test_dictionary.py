@@ -166,6 +166,7 @@ class ByHand:
             self.weights[name] = self.weights[name] - rate * slopes[name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fast", [False, True])
 @every_kind
 def test_training_is_that_of_numpy(kind, fast, x):
@@ -208,6 +209,7 @@ def test_orthogonal_features_are_found(kind):
     assert history["l0"][-1] == pytest.approx(K, rel=0.2)
 
 
+@pytest.mark.slow
 def test_dead_features_are_reported_and_revived():
     x, _ = sparse_rows(2_000, np.eye(8))
     dead = {}

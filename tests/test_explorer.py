@@ -1,5 +1,7 @@
 """The explorer: its JavaScript against Keras, and its page, driven in a real browser without a network."""
 
+import base64
+import io
 import json
 import os
 import re
@@ -14,10 +16,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers
+from PIL import Image
 from scipy.spatial.distance import cdist
 
 from tfae import anomaly, data, dictionary, explorer, models
 from tfae import layers as own_layers
+
+pytestmark = pytest.mark.slow  # a browser is driven
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))), None
@@ -569,13 +574,9 @@ class Plane:
 
     def pixels(self):
         self.opened.settle()
-        shape, data = self.opened.page.evaluate(
-            """() => {
-                const canvas = document.querySelector(".plane"), { width, height } = canvas;
-                return [[height, width, 4], Array.from(canvas.getContext("2d").getImageData(0, 0, width, height).data)];
-            }"""
-        )
-        return np.array(data).reshape(shape)[..., :3]
+        image = self.opened.page.evaluate("() => document.querySelector('.plane').toDataURL()")
+        with Image.open(io.BytesIO(base64.b64decode(image.partition(",")[2]))) as picture:
+            return np.array(picture.convert("RGB"))
 
 
 def test_the_ellipses_are_one_and_two_standard_deviations(opened, vae, strokes):
@@ -943,7 +944,6 @@ def lab(tmp_path):
         server.wait(20)
 
 
-@pytest.mark.slow
 def test_in_jupyterlab_reader_and_kernel_share_the_code(browser, lab):
     page = browser.new_page(viewport={"width": 1400, "height": 1000})
     page.goto(lab)

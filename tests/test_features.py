@@ -615,6 +615,7 @@ def test_total_variation_counts_each_pair_of_neighbours_once_and_smooths():
     assert features._total_variation(smooth) < 0.5 * features._total_variation(rough)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "positions"), [(dense, "mean"), (conv, "max")])
 def test_every_form_climbs_to_the_same_images_and_units_do_not_disturb_one_another(kind, positions):
     options = {"steps": 8, "positions": positions}

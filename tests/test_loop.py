@@ -242,6 +242,7 @@ def programs(monkeypatch):
     return made
 
 
+@pytest.mark.slow
 def test_one_program_trains_as_keras_does(table, programs):
     plain, ours = (fitted(table, validation_data=(table[:50], table[:50]), fast=fast) for fast in (False, True))
     assert len(programs) == 1
@@ -249,6 +250,7 @@ def test_one_program_trains_as_keras_does(table, programs):
     assert_the_same_training(plain, ours)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [32, 20, 41, 96, 101])
 def test_every_number_of_samples_fits_into_programs(table, rows):
     plain, ours = (fitted(table[:rows], shuffle=False, fast=fast) for fast in (False, True))
@@ -302,6 +304,7 @@ def test_one_program_calls_callbacks_and_can_be_stopped(table):
     assert stop.batches == 1 and model.optimizer.iterations == 3 and len(history["loss"]) == 1
 
 
+@pytest.mark.slow
 def test_compiling_again_makes_another_program(table):
     model, _ = fitted(table, fast=True)
     weights = model.get_weights()

@@ -278,6 +278,7 @@ def test_a_decoder_of_another_shape_is_refused_with_the_remedy(images):
 # --- PCA is the optimum of every linear autoencoder ------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_trained_linear_autoencoder_is_pca():
     from scipy.linalg import subspace_angles
 
@@ -297,6 +298,7 @@ def test_a_trained_linear_autoencoder_is_pca():
     assert np.degrees(subspace_angles(atoms.T, pca.components_[:3].T)).max() < 2
 
 
+@pytest.mark.slow
 def test_a_convolutional_autoencoder_of_series_learns_them():
     time = np.linspace(0, 6, 20)[:, None]
     x = np.stack([0.5 + 0.4 * np.sin(time + shift) for shift in np.linspace(0, 6, 64)]).astype("float32")

@@ -66,6 +66,7 @@ OUTER = np.ones((28, 28), dtype=bool)
 OUTER[strokes.MARGIN : -strokes.MARGIN, strokes.MARGIN : -strokes.MARGIN] = False
 
 
+@pytest.mark.slow
 def test_the_pen_keeps_its_margin():
     images, _ = strokes.make(20_000, seed=5)
     assert strokes.MARGIN == 2 and not images[:, OUTER].any()

@@ -13,6 +13,7 @@ def made():
     return world.make(N, seed=0)
 
 
+@pytest.mark.slow
 def test_a_row_is_the_sum_of_its_features_a_constant_and_noise(made):
     x, factors = made
     assert x.shape == (N, 128) and factors.shape == (N, 512) and x.dtype == factors.dtype == np.float32

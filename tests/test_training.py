@@ -159,6 +159,7 @@ def test_explanations_are_kept_counted_drawn_and_logged(build, images, tmp_path)
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["strip.png"]
 
 
+@pytest.mark.slow
 def test_explaining_changes_nothing_in_what_is_learned(images):
     histories = []
     for explains in (False, True):
@@ -187,6 +188,7 @@ def test_a_target_is_compiled_once_and_the_seconds_are_told(images):
     assert np.median(live.history["seconds"][1:]) < live.history["seconds"][0]  # which has made the graph
 
 
+@pytest.mark.slow
 def test_epochs_may_be_left_out_and_the_first_and_the_last_never_are(images):
     model = autoencoder()
     live = training.Explain({"code": targets.latent(model, 0)}, images[:1], attribution.gradient, every=3)
@@ -196,6 +198,7 @@ def test_epochs_may_be_left_out_and_the_first_and_the_last_never_are(images):
     assert live.history["epoch"] == [0, 1]  # of this run
 
 
+@pytest.mark.slow
 def test_explaining_goes_on_after_an_interruption(images, tmp_path):
     live = [training.Explain({"it": targets.latent(model_with_noise(), 0)}, images[:1])]  # of a model of its own
     with pytest.raises(KeyboardInterrupt):
@@ -418,6 +421,7 @@ def test_a_checkpoint_of_another_run_is_refused(images, tmp_path):
         fit(model_with_noise(), path, images, epochs=2)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_plan_is_refused(images, tmp_path):
     def model(activation="relu", loss="mse", optimizer=None):
         built = models.dense_autoencoder((28, 28, 1), 8, (32,), activation=activation, seed=0)
