@@ -7,6 +7,7 @@ import tensorflow as tf
 from keras import layers
 from scipy.stats import multivariate_normal
 from sklearn.decomposition import PCA
+from sklearn.neighbors import NearestNeighbors
 
 from tfae import anomaly, attribution, models, targets
 
@@ -85,6 +86,68 @@ def test_each_score_sees_what_it_should(linear, x):
     assert auroc["error", "off"] > 0.99 and auroc["distance", "along"] > 0.99
     assert abs(auroc["error", "along"] - 0.5) < 0.1 and abs(auroc["distance", "off"] - 0.5) < 0.1
     assert min(auroc["both", "off"], auroc["both", "along"]) > 0.99
+
+
+def beyond_local_pca(x, known, k, n_components):
+    """What it leaves of each sample, with scikit-learn, one by one, in float64."""
+    x, known = (samples.reshape(len(samples), -1).astype("float64") for samples in (x, known))
+    places = NearestNeighbors(n_neighbors=k).fit(known).kneighbors(x, return_distance=False)
+    left = []
+    for sample, place in zip(x[:, np.newaxis], places, strict=True):
+        pca = PCA(n_components, svd_solver="full").fit(known[place])
+        left.append(sample[0] - pca.inverse_transform(pca.transform(sample))[0])
+    return np.array(left)
+
+
+@pytest.mark.parametrize(("k", "n_components"), [(2, 1), (40, 3), (300, 5)])
+@pytest.mark.parametrize("shape", [(12,), (2, 6, 1)])
+def test_local_pca_is_that_of_the_neighbours(x, shape, k, n_components):
+    new = x[:40] + np.random.default_rng(1).normal(size=(40, SIZE)).astype("float32")
+    x, new = x.reshape(-1, *shape), new.reshape(-1, *shape)
+    found = anomaly.local_pca(x, k=k, n_components=n_components)
+    expected = np.sum(beyond_local_pca(new, x, k, n_components) ** 2, axis=1)
+    np.testing.assert_allclose(anomaly.score(found, new, batch_size=17), expected, rtol=1e-4)
+
+
+def test_local_pca_follows_a_curve_that_no_plane_follows():
+    """Around a circle all is normal, and inside it is not; the error of PCA says the reverse."""
+    angles = np.random.default_rng(0).uniform(0, 2 * np.pi, 500)
+    circle = np.stack([np.cos(angles), np.sin(angles), 0 * angles], axis=1).astype("float32")
+    known, new, inside = circle[:300], circle[300:400], circle[400:] / 2
+    local = anomaly.local_pca(known, k=10, n_components=1)
+    assert anomaly.score(local, new).max() < 1e-3 < 0.2 < anomaly.score(local, inside).min()
+    pca = PCA(1).fit(known)
+    normal, strange = (np.mean((x - pca.inverse_transform(pca.transform(x))) ** 2) for x in (new, inside))
+    assert strange < normal / 3
+
+
+def test_local_pca_of_copies_and_of_flat_data_has_no_axes_from_nothing(x):
+    copies = np.repeat(x[:1], 50, axis=0)
+    strange = x[1:3]
+    expected = np.sum((strange - x[0]) ** 2, axis=1)
+    found = anomaly.score(anomaly.local_pca(copies, k=20, n_components=5), strange)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    line = np.linspace(-1, 1, 50, dtype="float32")[:, np.newaxis] * x[:1]  # one axis, where five are asked for
+    off = x[1:3] - x[1:3] @ x[:1].T / np.sum(x[0] ** 2) * x[:1]
+    found = anomaly.score(anomaly.local_pca(line, k=20, n_components=5), off)
+    np.testing.assert_allclose(found, np.sum(off**2, axis=1), rtol=1e-3)
+
+
+def test_local_pca_is_explained_by_what_lies_off_the_plane(x):
+    local = anomaly.local_pca(x, k=40, n_components=3)
+    new = x[:5] + 0.5
+    gradient = attribution.gradient(local, new).values
+    np.testing.assert_allclose(gradient, 2 * beyond_local_pca(new, x, 40, 3), atol=1e-4)
+    with pytest.warns(UserWarning, match="are among those that the distance to local PCA was made from"):
+        anomaly.score(local, x[:3])
+
+
+@pytest.mark.parametrize("options", [{"k": 1}, {"k": 301}, {"k": 5, "n_components": 5}, {"n_components": 12}])
+def test_local_pca_needs_neighbours_and_room(x, options):
+    with pytest.raises(ValueError, match=r"for 300 normal samples of 12 features: k must be from 2"):
+        anomaly.local_pca(x, **{"n_components": 1, **options})
+    with pytest.raises(ValueError, match="n_components is 0; it must be a whole number of at least 1"):
+        anomaly.local_pca(x, n_components=0)
 
 
 def test_the_negative_elbo_is_that_of_the_model(vae):

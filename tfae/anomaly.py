@@ -28,7 +28,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from tfae import targets
 from tfae.adversarial import check_autoencoder, drawing, nearest_normal
 from tfae.attribution import Attribution, integrated_gradients
-from tfae.checks import check_inputs, check_number, check_samples
+from tfae.checks import check_inputs, check_number, check_samples, check_size
 from tfae.inference import in_batches, name_of, numbers
 from tfae.models import Autoencoder, VariationalAutoencoder
 from tfae.targets import Target
@@ -256,6 +256,68 @@ def combined(scores: Sequence[Callable[[Any], Any]], x_normal: Any, *, batch_siz
         return sum((target(x) - mean) / spread for target, mean, spread in terms)
 
     return FittedScore(name, lambda x: x, read, made_from=made_from)
+
+
+def local_pca(x_normal: Any, *, k: int = 100, n_components: int = 10) -> FittedScore:
+    r"""Return the score "how far from the plane through the nearest normal samples", a squared distance [1]_ [2]_.
+
+    Around each sample the k nearest normal samples are taken, and their `n_components` leading principal axes
+    :math:`V` through their mean m; the score is what these cannot reproduce,
+    :math:`\|(x - m) - V V^T (x - m)\|^2`. It is a linear autoencoder that is fitted anew for every sample: it needs no
+    training, follows a curved surface, and keeps all normal samples in memory. Its derivative takes the plane as it is.
+
+    Parameters
+    ----------
+    x_normal : array, shape (n, *sample)
+        Normal samples. Features count by their squares: bring those of different units to one scale.
+    k : int
+        Neighbours, at most n. A batch of m samples needs room for m k samples.
+    n_components : int
+        Principal axes, fewer than k and than features.
+
+    Raises
+    ------
+    ValueError
+        If `x_normal` is not finite or `k` or `n_components` does not fit it.
+
+    References
+    ----------
+    .. [1] N. Kambhatla and T. K. Leen, "Dimension reduction by local principal component analysis", Neural Computation
+       9(7), 1997.
+    .. [2] P. Vincent and Y. Bengio, "K-local hyperplane and convex distance nearest neighbor algorithms", Advances in
+       Neural Information Processing Systems 14, 2001.
+    """
+    x = check_samples(x_normal, None, "x_normal").astype("float32")
+    k, most = check_size(k, "k"), math.prod(x.shape[1:])
+    if not 2 <= k <= len(x) or check_size(n_components, "n_components") >= min(k, most):
+        raise ValueError(
+            f"k is {k} and n_components {n_components}, for {len(x)} normal samples of {most} features: k must be from "
+            f"2 to the number of samples, and n_components less than k and than the features"
+        )
+    known = x.reshape(len(x), -1)
+    squares = np.sum(np.square(known), axis=1)
+
+    def plane(x: Any) -> tuple[Any, Any]:
+        """Return the mean (n, 1, d) of the neighbours and their axes (n, n_components, d)."""
+        nearest = tf.math.top_k(2 * tf.matmul(x, known, transpose_b=True) - squares, k).indices
+        neighbours = tf.gather(known, nearest)
+        mean = tf.reduce_mean(neighbours, axis=1, keepdims=True)
+        around = neighbours - mean
+        # A neighbour's products with the others lead to the same axes as the covariance, which is larger for images.
+        variances, shares = tf.linalg.eigh(tf.matmul(around, around, transpose_b=True))
+        # Where neighbours differ by rounding alone they have no axis.
+        rounding = 1e-12 * tf.reduce_sum(tf.square(neighbours), axis=(1, 2))[:, None]
+        variances = tf.where(variances > 1e-6 * variances[:, -1:] + rounding, variances, np.inf)
+        return mean, tf.matmul((shares / tf.sqrt(variances)[:, None])[..., -n_components:], around, transpose_a=True)
+
+    def read(_: Any, x: Any) -> Any:
+        x = _flat(x)
+        mean, axes = map(tf.stop_gradient, plane(x))
+        away = x[:, None] - mean
+        beyond = away - tf.matmul(tf.matmul(away, axes, transpose_b=True), axes)
+        return tf.reduce_sum(tf.square(beyond), axis=(1, 2))
+
+    return FittedScore("distance to local PCA", lambda x: x, read, made_from=frozenset(_digests(x)))
 
 
 def _code_of(autoencoder: Autoencoder) -> Callable[[Any], Any]:
