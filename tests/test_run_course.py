@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -76,8 +77,10 @@ def start(course, *arguments, python=(sys.executable,), **settings):
 @pytest.mark.skipif(os.name == "nt", reason="a program cannot send Ctrl-C to another one alone on Windows")
 def test_an_interrupted_run_says_what_is_done_and_goes_on_from_there(course):
     first = start(course)
+    runs, site = course / "build" / "runs-strokes", course / "build" / "course"
     for _ in range(600):
-        if (course / "chapters" / "begun").exists() or first.poll() is not None:
+        both = (course / "chapters" / "begun").exists() and (runs / "00_start_here.json").exists()
+        if both or first.poll() is not None:
             break
         time.sleep(0.1)
     first.send_signal(signal.SIGINT)
@@ -87,7 +90,6 @@ def test_an_interrupted_run_says_what_is_done_and_goes_on_from_there(course):
     last = progress.splitlines()[-1]
     assert last == "interrupted in 01_long. Done: 00_start_here. The same command goes on from there."
 
-    runs, site = course / "build" / "runs-strokes", course / "build" / "course"
     assert (runs / "00_start_here.json").exists() and not (runs / "01_long.json").exists()
     of_the_first_run = (runs / "00_start_here.json").stat().st_mtime_ns
     (course / "chapters" / "go_on").touch()
@@ -117,6 +119,30 @@ def test_an_interrupted_run_says_what_is_done_and_goes_on_from_there(course):
     said, progress = third.communicate(timeout=60)
     assert third.returncode == 0 and "it went on" in said, progress
     assert (site / "index.html").stat().st_mtime_ns == made, "nothing had changed"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.cpu_count() == 1 or psutil.virtual_memory().available < 2**32, reason="one runs at a time here")
+def test_two_chapters_run_at_a_time_and_both_are_interrupted(course):
+    """Each waits for a file; the first ends when the second has begun, so that one after the other would never end."""
+    path = course / "chapters" / "00_start_here.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[1].source = WAITS.replace("go_on", "begun").replace('Path("begun").touch()', 'Path("first").touch()')
+    notebook.cells.append(nbformat.v4.new_code_cell(WAITS))
+    nbformat.write(notebook, path)
+    run = start(course)
+    for _ in range(600):
+        if (course / "chapters" / "begun").exists() or run.poll() is not None:
+            break
+        time.sleep(0.1)
+    time.sleep(1)
+    run.send_signal(signal.SIGINT)
+    _, progress = run.communicate(timeout=60)
+    assert run.returncode == 130 and "Traceback" not in progress and "Error" not in progress, progress
+    assert progress.splitlines()[-1] == (
+        "interrupted in 00_start_here and 01_long. Done: nothing yet. The same command goes on from there."
+    )
+    assert not [p for p in psutil.process_iter() if str(course) in " ".join(p.cmdline())]  # no kernel is left behind
 
 
 @pytest.mark.slow

@@ -7,8 +7,8 @@
 
 The site goes to build/course (build/course-mnist on MNIST; build/site without a run) and opens from the disk. A chapter
 is any chapters/NN_name.ipynb, an appendix any chapters/AN_name.ipynb; its key result is what its cell with the tag
-`key-result` prints. A chapter that fails is shown up to its error. After an interruption (Ctrl-C) the same command goes
-on from there.
+`key-result` prints. Two chapters run at a time where there are two cores and 4 GB of free memory. A chapter that fails
+is shown up to its error. After an interruption (Ctrl-C) the same command goes on from there.
 """
 
 import argparse
@@ -18,7 +18,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -103,86 +102,118 @@ def main() -> int:
 
 
 def run_all(chapters: list[Path], code: str) -> list[Result]:
-    """Run those chapters that have changed since their last run, or failed in it."""
-    notebooks = {path: nbformat.read(path, as_version=4) for path in chapters}
-    results: list[Result] = []
+    """Run those chapters that have changed since their last run, or failed in it, two at a time where there is room."""
+    results = {path: last_result(path, code) for path in chapters}
+    notebooks = {
+        path: nbformat.read(path, as_version=4)
+        for path, result in results.items()
+        if result is None or result.error
+    }  # fmt: skip
+    running: list[Client] = []
+
+    async def run_them(bar: tqdm) -> None:
+        places = asyncio.Semaphore(at_once())
+
+        async def run_one(path: Path, notebook: nbformat.NotebookNode) -> None:
+            async with places:
+                client = Client(notebook, path, bar)
+                running.append(client)
+                bar.set_description_str(" ".join(client.chapter[:2] for client in running))
+                results[path] = await run(client, code)
+                running.remove(client)
+
+        await asyncio.gather(*(run_one(*chapter) for chapter in notebooks.items()))
+
     with tqdm(total=sum(len(notebook.cells) for notebook in notebooks.values()), bar_format=BAR) as bar:
-        for path, notebook in notebooks.items():
-            bar.set_description_str(path.stem)
-            result = last_result(path, code)
-            if result is None or result.error:
-                try:
-                    result = run(path, notebook, code, bar)
-                except KeyboardInterrupt:
-                    done = ", ".join(result.chapter for result in results if not result.error) or "nothing yet"
-                    raise KeyboardInterrupt(f" in {path.stem}. Done: {done}") from None
-            else:
-                bar.total -= len(notebook.cells)  # what is up to date says nothing about the time left
-                bar.refresh()
-            results.append(result)
-        bar.set_description_str("done")
-    return results
-
-
-def run(path: Path, notebook: nbformat.NotebookNode, code: str, bar: tqdm) -> Result:
-    """Execute a chapter from a clean kernel; write its notebook and its result."""
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = [], None  # below an error nothing is shown that did not happen here
-    start, error, end = time.monotonic(), "", bar.n + len(notebook.cells)
-    client = Client(
-        notebook,
-        timeout=1800,
-        kernel_name="python3",
-        store_widget_state=False,  # in a page it would ask for scripts from another host
-        extra_arguments=[
-            "--log-level=ERROR",  # a kernel on this machine alone need not warn of the network
-            f"--IPKernelApp.exec_lines={WITHOUT_KERNEL}",
-        ],
-        resources={"metadata": {"path": str(path.parent)}},
-        on_cell_complete=lambda cell, cell_index: bar.update(),
-    )
-    with PeakMemory() as memory:
         try:
-            client.execute()
-        except (CellExecutionError, DeadKernelError, CellTimeoutError, asyncio.CancelledError) as failure:
-            if client.interrupted:
-                raise KeyboardInterrupt from None
+            with asyncio.Runner(loop_factory=Loop) as runner:
+                runner.run(run_them(bar))
+        except KeyboardInterrupt:
+            done = ", ".join(result.chapter for result in results.values() if result and not result.error)
+            where = " and ".join(sorted(client.chapter for client in running))
+            raise KeyboardInterrupt(f" in {where}. Done: {done or 'nothing yet'}") from None
+        bar.set_description_str("done")
+    return [result for result in results.values() if result]
+
+
+def at_once() -> int:
+    """Return how many chapters run at a time: much of each takes one core, and a kernel up to 2 GB."""
+    return max(1, min(2, os.cpu_count() or 1, psutil.virtual_memory().available // 2**31))
+
+
+async def run(client: "Client", code: str) -> Result:
+    """Execute a chapter from a clean kernel; write its notebook and its result."""
+    start, error = time.monotonic(), ""
+    with PeakMemory(client) as memory:
+        try:
+            await client.async_execute()
+        except (CellExecutionError, DeadKernelError, CellTimeoutError) as failure:
             error = plain_text(str(failure)).strip()
-    bar.update(end - bar.n)
+    client.bar.update(len(client.nb.cells) - client.done)
     result = Result(
-        chapter=path.stem,
-        title=title(notebook),
-        fingerprint=fingerprint(path) + code,
+        chapter=client.chapter,
+        title=title(client.nb),
+        fingerprint=fingerprint(client.path) + code,
         minutes=(time.monotonic() - start) / 60,
         peak_memory_mb=round(memory.peak / 2**20),
-        key_result=key_result(notebook),
+        key_result=key_result(client.nb),
         error=error,
     )
-    with written_whole(RUNS / f"{path.stem}.ipynb") as temporary:
-        nbformat.write(notebook, temporary)
-    with written_whole(RUNS / f"{path.stem}.json") as temporary:
+    with written_whole(RUNS / f"{client.chapter}.ipynb") as temporary:
+        nbformat.write(client.nb, temporary)
+    with written_whole(RUNS / f"{client.chapter}.json") as temporary:
         temporary.write_text(json.dumps(asdict(result), indent=1), encoding="utf-8")
     return result
 
 
-class Client(NotebookClient):
-    """One that Ctrl-C ends in order: the cell is given up, the kernel is shut down, the interruption goes on upwards.
+class Loop(asyncio.SelectorEventLoop):
+    """The loop that kernels need on Windows too. It leaves Ctrl-C to asyncio, which cancels what runs.
 
-    Its parent's handler takes the kernel away under the cell that runs, which ends in an AssertionError.
+    nbclient's own handler takes the kernel away under the cell that runs, which ends in an AssertionError.
     """
 
-    interrupted = False
+    def add_signal_handler(self, *_: object) -> None:
+        raise NotImplementedError
 
-    async def async_start_new_kernel(self, **kwargs: object) -> None:
-        with suppress(NotImplementedError):  # on Windows, where Ctrl-C raises KeyboardInterrupt by itself
-            asyncio.get_running_loop().add_signal_handler(signal.SIGINT, self._stop, asyncio.current_task())
-        await super().async_start_new_kernel(**kwargs)
+    remove_signal_handler = add_signal_handler
 
-    def _stop(self, task: asyncio.Task) -> None:
-        self.interrupted = True
-        self.shutdown_kernel = "immediate"  # a busy kernel would not listen
-        task.cancel()
+
+class Client(NotebookClient):
+    """The kernel of one chapter."""
+
+    def __init__(self, notebook: nbformat.NotebookNode, path: Path, bar: tqdm) -> None:
+        for cell in notebook.cells:
+            if cell.cell_type == "code":
+                cell.outputs, cell.execution_count = (
+                    [],
+                    None,
+                )  # below an error nothing is shown that did not happen here
+        super().__init__(
+            notebook,
+            timeout=1800,
+            kernel_name="python3",
+            store_widget_state=False,  # in a page it would ask for scripts from another host
+            extra_arguments=[
+                "--log-level=ERROR",  # a kernel on this machine alone need not warn of the network
+                f"--IPKernelApp.exec_lines={WITHOUT_KERNEL}",
+            ],
+            resources={"metadata": {"path": str(path.parent)}},
+            on_cell_complete=self._count,
+        )
+        self.chapter, self.path, self.bar, self.done = path.stem, path, bar, 0
+
+    def _count(self, cell: nbformat.NotebookNode, cell_index: int) -> None:
+        self.done += 1
+        self.bar.update()
+
+    async def async_execute_cell(self, *args: object, **kwargs: object) -> nbformat.NotebookNode:
+        try:
+            return await super().async_execute_cell(*args, **kwargs)
+        except DeadKernelError:
+            if not asyncio.current_task().cancelling():  # which the parent takes for a kernel that has died
+                raise
+            self.shutdown_kernel = "immediate"  # a busy kernel would not listen
+            raise asyncio.CancelledError from None
 
 
 def last_result(path: Path, code: str) -> Result | None:
@@ -199,13 +230,15 @@ def fingerprint(*paths: Path) -> str:
 
 
 class PeakMemory:
-    """The largest memory, in bytes, of the kernels below this process while the block runs.
+    """The largest memory, in bytes, of a chapter's kernel and of what it starts while the block runs.
 
     What several processes share, such as TensorFlow's libraries, counts once.
     """
 
+    def __init__(self, client: Client) -> None:
+        self.peak, self._client, self._stop = 0, client, threading.Event()
+
     def __enter__(self) -> "PeakMemory":
-        self.peak, self._stop = 0, threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
         return self
@@ -215,13 +248,14 @@ class PeakMemory:
         self._thread.join()
 
     def _watch(self) -> None:
-        this = psutil.Process()
         while not self._stop.wait(0.5):
-            total = 0
-            for child in this.children(recursive=True):
-                with suppress(psutil.Error):
-                    total += memory_of(child)
-            self.peak = max(self.peak, total)
+            with suppress(psutil.Error, AttributeError):  # there is no kernel before its start and after its end
+                kernel = psutil.Process(self._client.km.provisioner.pid)
+                total = 0
+                for process in (kernel, *kernel.children(recursive=True)):
+                    with suppress(psutil.Error):
+                        total += memory_of(process)
+                self.peak = max(self.peak, total)
 
 
 def memory_of(process: psutil.Process) -> int:
@@ -319,7 +353,7 @@ def results_page(chapters: list[Path], runs: dict[Path, Result]) -> str:
         rows.append(f"| [{path.stem.replace('_', ' ')}]({path.name}) | {minutes} | {memory} | {said} |")
         if not path.stem.startswith("A"):
             parts += lesson(path, notebook, run=path in runs)
-    here = f"Run on this machine, on the data set *{DATASET}*." if runs else "Nothing was run for these pages."
+    here = f"Run on this machine, up to two at a time, on the data set *{DATASET}*." if runs else "Nothing was run here."
     if len(runs) < len(chapters):
         here += " A chapter without minutes is shown as it was committed; `make course` runs it."
     return "\n".join([
