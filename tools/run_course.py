@@ -353,7 +353,7 @@ def results_page(chapters: list[Path], runs: dict[Path, Result]) -> str:
         rows.append(f"| [{path.stem.replace('_', ' ')}]({path.name}) | {minutes} | {memory} | {said} |")
         if not path.stem.startswith("A"):
             parts += lesson(path, notebook, run=path in runs)
-    here = f"Run on this machine, up to two at a time, on the data set *{DATASET}*." if runs else "Nothing was run here."
+    here = f"Run on this machine, two at a time, on the data set *{DATASET}*." if runs else "Nothing was run here."
     if len(runs) < len(chapters):
         here += " A chapter without minutes is shown as it was committed; `make course` runs it."
     return "\n".join([
