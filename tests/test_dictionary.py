@@ -239,26 +239,30 @@ def test_a_feature_is_dead_after_a_hundred_silent_steps(x):
     assert history["dead"] == [1]
 
 
-def test_dead_features_learn_what_the_others_leave_over_and_the_living_do_not(x):
+def test_silent_features_learn_what_the_others_leave_over_and_the_others_do_not(x):
     model = SparseDictionary(N, "topk", k=1, seed=0)
     model.adapt(x)
-    model.encoder.bias.assign([10, 10, 10, 0, 0, 0])  # the living always win
-    model.silent.assign([0, 0, 0, 100, 100, 100])
+    model.encoder.bias.assign([10, 10, 10, 0, 0, 0])  # the first three always win
+    model.silent.assign([0, 0, 24, 25, 100, 100])
     with tf.GradientTape() as tape:
         before = model._before(x)
         residual = (x - model(x)) / model.scale
         loss = model._revival(before, residual)
     a = np.maximum(before, 0) * (0, 0, 0, 1, 1, 1)
-    a = np.where(a == a.max(axis=1, keepdims=True), a, 0)  # the k largest of the dead
+    a = np.where(a >= np.sort(a, axis=1)[:, [-(D // 2)]], a, 0)  # as many of the silent as half of the dimensions
     assert float(loss) == pytest.approx(np.mean((residual - a @ model.directions) ** 2), rel=1e-5)
     weights = (model.encoder.kernel, model.encoder.bias, model.decoder.kernel)
     slopes = tape.gradient(loss, [weight.value for weight in weights])
     kernel, bias, directions = (tf.convert_to_tensor(slope).numpy() for slope in slopes)
-    for living, dead in ((kernel[:, :3], kernel[:, 3:]), (bias[:3], bias[3:]), (directions[:3], directions[3:])):
-        assert not living.any() and dead.any()
+    for others, silent in ((kernel[:, :3], kernel[:, 3:]), (bias[:3], bias[3:]), (directions[:3], directions[3:])):
+        assert not others.any() and silent.any()
     model.compile(keras.optimizers.SGD(0.1))
     model.fit(x, batch_size=len(x), epochs=1, verbose=0)  # in which it is a part of the loss
     np.testing.assert_allclose(model.encoder.bias[3:], -0.1 * bias[3:], rtol=1e-4)
+    model.silent.assign([0, 0, 0, 0, 0, 25])  # one where two could be: half as urgent
+    a = np.maximum(before, 0) * (0, 0, 0, 0, 0, 1)
+    missed = np.mean((residual - a @ model.directions) ** 2)
+    assert float(model._revival(before, residual)) == pytest.approx(missed / (D // 2), rel=1e-5)
     model.silent.assign(np.zeros(N))
     assert model._revival(before, residual) == 0
 

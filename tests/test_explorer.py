@@ -671,6 +671,8 @@ def test_what_is_drawn_is_encoded_and_judged(opened, vae):
 
 def test_a_touched_pixel_says_which_units_draw_it(opened, vae):
     opened.set("code", [0.3, -0.2])
+    opened.page.locator(".units summary").click()
+    assert not opened.page.locator(".bar").first.is_visible()
     box = opened.page.locator(".pictures canvas >> nth=1").bounding_box()
     column, row = 13, 9
     opened.page.mouse.click(box["x"] + (column + 0.5) / 28 * box["width"], box["y"] + (row + 0.5) / 28 * box["height"])
@@ -767,6 +769,7 @@ def test_a_vae_samples(opened, vae):
     assert opened.get("selected") == 0
     opened.page.get_by_role("button", name="Sample the prior").click()
     assert opened.get("selected") is None
+    assert opened.page.get_by_role("button", name="Another code").is_disabled(), "there is no image to take it from"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -788,6 +791,8 @@ def test_fingers_draw_and_nothing_moves_for_who_wants_no_motion(browser, path, v
     opened = Opened(
         browser, path, viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True, reduced_motion="reduce"
     )
+    for control in opened.page.locator("button, select, input, summary").all():
+        assert control.bounding_box()["height"] >= 44, "as high as a thumb is wide"
     box = opened.page.locator(".plane").bounding_box()
     before = opened.get("code")
     opened.page.touchscreen.tap(box["x"] + 0.15 * box["width"], box["y"] + 0.15 * box["height"])

@@ -231,6 +231,26 @@ def test_every_page_opens_without_an_error_and_fits_a_phone(site, browser):
     assert not found, "\n".join(found)
 
 
+@slow
+def test_a_phone_and_paper_leave_nothing_out_of_reach(site, browser):
+    tab, _ = opened(browser, viewport={"width": 390, "height": 844})
+    over = "[...document.querySelectorAll({!r})].filter(e => e.offsetParent && e.scrollWidth > e.clientWidth + 1)"
+    for name in ("results", "api/index"):
+        tab.goto((site / f"{name}.html").as_uri())
+        assert tab.evaluate(over.format(".pst-scrollable-table-container") + ".length") == 0, f"a table of {name}"
+        split = "[...document.querySelectorAll('td:first-child code')].filter(e => e.getClientRects().length > 1)"
+        assert tab.evaluate(split + ".map(e => e.textContent)") == []
+    tab.goto((site / "05_variational.html").as_uri())
+    sizes = tab.evaluate("['h1', 'h2'].map(h => parseFloat(getComputedStyle(document.querySelector(h)).fontSize))")
+    assert sizes[0] > sizes[1]
+    long = over.format(".bd-article pre")
+    assert tab.evaluate(long + ".length") > 5
+    assert tab.evaluate(long + ".every(e => getComputedStyle(e).overflowX === 'auto')")
+    tab.emulate_media(media="print")
+    assert tab.evaluate(long + ".map(e => e.textContent.trim().slice(0, 40))") == []
+    tab.context.close()
+
+
 KINDS = (
     "index", "02_mathematics", "14_sound_and_text", "A5_glossary", "teaching", "bibliography", "results", "search",
     "api/index", "api/anomaly",

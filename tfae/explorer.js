@@ -884,6 +884,7 @@ class Slider {
 /** A slider for each unit; where a pixel is touched, a bar that says how the unit changes it. */
 function unitsView(explorer) {
   const { told, codes, channels, k } = explorer, listed = told.listed.length;
+  let shown = null; // the pixel
   const note = element("p", { class: "note" });
   const sliders = told.listed.map((unit) => {
     const values = codes.map((code) => code[unit]), low = Math.min(...values), high = Math.max(...values);
@@ -903,6 +904,8 @@ function unitsView(explorer) {
 
   function show({ drawing }) {
     const { z, pixel } = explorer, touched = pixel !== null;
+    if (touched && pixel !== shown) list.open = true; // the answer is in the list
+    shown = pixel;
     const numbers = sliders.map(({ unit }) => {
       return touched ? derivative(told.decoder, z, unit, drawing)[pixel * channels] : z[unit];
     });
@@ -1007,14 +1010,16 @@ function jumps(explorer, draws) {
   const { told, codes } = explorer;
   const draw = () => { // another code from q(z|x)
     const { image, row, posterior } = explorer;
-    if (!posterior) return;
     explorer.move(posterior.mean.map((mean, i) => mean + posterior.spread[i] * normal()), { image, row, posterior });
   };
-  return element("div", { class: "buttons" },
+  const another = told.variational ? button("Another code of this image", draw) : null;
+  const row = element("div", { class: "buttons" },
     button("Another held-out image", () => explorer.select(Math.floor(Math.random() * codes.length))),
     draws ? button("Clear", () => explorer.move(explorer.z)) : null,
     told.variational ? button("Sample the prior", () => explorer.move(explorer.z.map(normal))) : null,
-    told.variational ? button("Another code of this image", draw) : null);
+    another);
+
+  return { row, show: () => { if (another) another.disabled = !explorer.posterior; } };
 }
 
 // --- what is said ---------------------------------------------------------------------------------------------------
@@ -1103,9 +1108,10 @@ async function render({ model, el }) {
   const plane = planeView(explorer, axes), status = statusView(explorer, axes);
   const input = inputView(explorer), drawing = drawingView(explorer), nearest = nearestView(explorer);
   const error = errorView(explorer), path = pathView(explorer), units = unitsView(explorer);
+  const jump = jumps(explorer, input.draws);
   const features = told.dictionary ? featuresView(explorer) : { list: null, show() {} };
   const shared = traits(explorer, model);
-  explorer.views = [plane, input, drawing, nearest, error, path, units, features, status, shared];
+  explorer.views = [plane, input, drawing, nearest, error, jump, path, units, features, status, shared];
 
   const gap = apart(explorer);
   const root = element("div", { class: "tfae-explorer", "data-lm-suppress-shortcuts": true, "data-apart": gap },
@@ -1116,7 +1122,7 @@ async function render({ model, el }) {
       element("div", { class: "place" }, plane.canvas, plane.legend),
       element("div", { class: "side" },
         element("div", { class: "pictures" }, input.figure, drawing.figure, nearest.figure, error.figure),
-        error.gauge, error.verdict, jumps(explorer, input.draws), path.row),
+        error.gauge, error.verdict, jump.row, path.row),
       element("div", { class: "below" }, status.line, plane.controls, units.list, features.list)),
     element("p", { class: "note footer" }, footer(told, gap)));
   root.addEventListener("keydown", (event) => event.stopPropagation()); // JupyterLab would take them for its own
