@@ -175,8 +175,8 @@ class SparseDictionary(Autoencoder):
         Rising, the last of them `n_features`: the dictionary is a *Matryoshka*, whose first ``widths[i]`` features have
         to reconstruct by themselves, for each i [5]_. The loss is the mean over these.
     revive : bool
-        Whether features that were silent for 25 steps learn to reconstruct what the others leave over, as many at a time
-        as half of d [2]_. Those of a hundred steps are reported as dead.
+        Whether features that were silent for 25 steps learn to reconstruct what the others leave over, d / 2 of them at
+        a time [2]_. Those that were silent for a hundred are reported as dead.
     seed : int, optional
         Fixes the initial weights. Without it they follow ``keras.utils.set_random_seed``.
 
