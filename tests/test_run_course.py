@@ -142,7 +142,8 @@ def test_two_chapters_run_at_a_time_and_both_are_interrupted(course):
     assert progress.splitlines()[-1] == (
         "interrupted in 00_start_here and 01_long. Done: nothing yet. The same command goes on from there."
     )
-    assert not [p for p in psutil.process_iter() if str(course) in " ".join(p.cmdline())]  # no kernel is left behind
+    commands = (" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"]))
+    assert not [command for command in commands if str(course) in command]  # no kernel is left behind
 
 
 @pytest.mark.slow

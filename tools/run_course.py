@@ -122,7 +122,9 @@ def run_all(chapters: list[Path], code: str) -> list[Result]:
                 results[path] = await run(client, code)
                 running.remove(client)
 
-        await asyncio.gather(*(run_one(*chapter) for chapter in notebooks.items()))
+        async with asyncio.TaskGroup() as group:  # which waits, after Ctrl-C too, until every kernel is shut down
+            for chapter in notebooks.items():
+                group.create_task(run_one(*chapter))
 
     with tqdm(total=sum(len(notebook.cells) for notebook in notebooks.values()), bar_format=BAR) as bar:
         try:
