@@ -64,12 +64,18 @@ def plain(page):
     return html.unescape(re.sub("<[^>]+>", "", page))
 
 
+def hear_ctrl_c():
+    """A shell has what it starts in the background ignore it, and this is inherited."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(course, *arguments, python=(sys.executable,), **settings):
     environment = {key: value for key, value in os.environ.items() if not key.startswith("TFAE_")} | settings
     environment["PYTHONPATH"] = str(course)  # whose tfae is the one that its chapters import
     return subprocess.Popen(
         [*python, "tools/run_course.py", *arguments], cwd=course, env=environment, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+        preexec_fn=None if os.name == "nt" else hear_ctrl_c,
     )  # fmt: skip
 
 
