@@ -27,6 +27,7 @@ import keras
 import numpy as np
 from keras import layers
 
+PEERS = ("xplique", "captum", "zennit", "shap")
 OUTPUT = 3
 SIZE, STRIDE = 4, 2  # of the occluding window
 
@@ -41,7 +42,7 @@ def main() -> None:
 
     model, x = classifier(), data.load("strokes").x_test[: arguments.images]
     work = ours(model, x)
-    for package in ("xplique", "captum", "zennit", "shap"):
+    for package in PEERS:
         try:
             work[package] = globals()[package](model, x)
         except ImportError as error:
@@ -56,11 +57,12 @@ def main() -> None:
                 answers[package, method] = np.asarray(run())
                 if turn:
                     seconds.setdefault((package, method), []).append(time.perf_counter() - start)
-    print(f"{'method':<22}" + "".join(f"{package:>10}" for package in work) + f"{'ratio':>8}{'difference':>12}")
+    columns = ("tfae", *PEERS)
+    print(f"{'method':<22}" + "".join(f"{package:>10}" for package in columns) + f"{'ratio':>8}{'difference':>12}")
     for method in work["tfae"]:
         medians = {p: np.median(seconds[p, method]) for p in work if (p, method) in seconds}
         peers = [median for package, median in medians.items() if package != "tfae"]
-        cells = "".join(f"{medians[p]:>10.3f}" if p in medians else f"{'-':>10}" for p in work)
+        cells = "".join(f"{medians[p]:>10.3f}" if p in medians else f"{'-':>10}" for p in columns)
         ratio = f"{medians['tfae'] / min(peers):>8.2f}" if peers else f"{'-':>8}"
         same = [answers[p, method] for p in COMPARED if (p, method) in answers and method in COMPARED[p]]
         gaps = [np.abs(part - answers["tfae", method]).max() / np.abs(answers["tfae", method]).max() for part in same]

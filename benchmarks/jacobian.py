@@ -5,7 +5,10 @@
 A dense autoencoder of 28x28 images has 784 inputs and as many outputs, so explaining one reconstruction takes 614,656
 numbers. The rows are:
 
-- `attribution.jacobian`, on 8 images at once;
+- `attribution.jacobian`, on 8 images at once, also of a convolutional and a variational autoencoder. Beside it stands
+  the least that backpropagation can take here: the products of one reverse pass for each output and image, at the rate
+  at which this machine multiplies two matrices of 2048 x 2048. Our passes also go forward, once for each output, which
+  about doubles that;
 - TensorFlow's own `batch_jacobian`, and a GradientTape asked for one output after another. The answers of all three are
   compared, row by row, and the benchmark fails if any differs by more than 1e-5;
 - shap's GradientExplainer and DeepExplainer with all 784 outputs, on 1 image, as they come: 100 background images, and
@@ -18,7 +21,9 @@ shap is no dependency of this package: `pip install shap`, or leave its rows out
 """
 
 import argparse
+import functools
 import logging
+import math
 import time
 import warnings
 from collections.abc import Callable
@@ -60,6 +65,14 @@ def main() -> None:
             raise SystemExit(f"{(gap >= 1e-5).sum()} rows differ from {name}, the worst by {gap.max():.1e}")
         print(f"  all {gap.size} rows equal {name}: the largest difference is {gap.max():.1e}", flush=True)
 
+    rate = products_a_second()
+    print(f"  this machine multiplies and adds {rate / 1e9:.0f} thousand million pairs a second", flush=True)
+    for name, network in (("dense", model), ("convolutional", conv(False)), ("variational, convolutional", conv(True))):
+        images = x.reshape(len(x), *network.encoder.input_shape[1:])
+        taken = seconds(functools.partial(attribution.jacobian, network, images))
+        bound = len(x) * 784 * pairs(network) / rate
+        print(f"  {name + ':':<28}{taken:.3f} s, at least {bound:.3f} s: {taken / bound:.1f} times", flush=True)
+
     expected = row("attribution.jacobian, expected gradients", 1, lambda: expected_gradients(model, x[:1], background))
     if arguments.no_shap:
         return
@@ -91,6 +104,9 @@ class Rows:
         ratio = wall / images / self.first
         print(f"{name:<44}{images:>7}{wall:>9.2f}{cpu:>8.2f}{wall / images:>9.3f}{ratio:>8.1f}", flush=True)
         return answer
+
+
+# --- peers -----------------------------------------------------------------------------------------------------------
 
 
 def batch_jacobian(model: Any, x: np.ndarray) -> np.ndarray:
@@ -132,6 +148,43 @@ def keras_model(model: models.Autoencoder) -> Any:
 
 def correlation(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.corrcoef(a.ravel(), b.ravel())[0, 1])
+
+
+# --- the least that it can take --------------------------------------------------------------------------------------
+
+
+def conv(variational: bool) -> models.Autoencoder:
+    """Return an untrained convolutional autoencoder: what a derivative costs does not depend on the weights."""
+    if not variational:
+        return models.conv_autoencoder((28, 28, 1), 32, seed=0)
+    return models.VariationalAutoencoder(
+        models.conv_encoder((28, 28, 1), 64, seed=0), models.conv_decoder((28, 28, 1), 32, seed=1), seed=0
+    )
+
+
+def pairs(model: models.Autoencoder) -> int:
+    """Return how many numbers are multiplied and added in one pass through the network, forward or back."""
+    total = 0
+    for layer in (*model.encoder.layers, *model.decoder.layers):
+        if hasattr(layer, "kernel"):
+            shape = layer.input.shape if isinstance(layer, keras.layers.Conv2DTranspose) else layer.output.shape
+            total += math.prod(layer.kernel.shape) * math.prod(shape[1:-1])
+    return total
+
+
+def seconds(work: Callable[[], Any], rounds: int = 5) -> float:
+    """Return the least time of several, after one to warm up."""
+    taken = []
+    for _ in range(rounds + 1):
+        start = time.monotonic()
+        work()
+        taken.append(time.monotonic() - start)
+    return min(taken[1:])
+
+
+def products_a_second(size: int = 2048) -> float:
+    matrix = tf.random.normal((size, size))
+    return size**3 / seconds(lambda: tf.matmul(matrix, matrix).numpy())
 
 
 if __name__ == "__main__":

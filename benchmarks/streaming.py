@@ -3,11 +3,13 @@
     python benchmarks/streaming.py [--images 2000000] [--folder DIRECTORY]
 
 Writes images of 28x28 bytes as records (1.6 GB on disk, deleted at the end), drops them from the system's cache where
-that is possible, and trains the 784-128-64-32 autoencoder on all of them once, batch 256. Two more processes train the
-same model, compiled with the same arguments, on images in memory: one through tf.data, as streaming does, and one on
-arrays, for which `fit` has a faster way. They take turns, a tenth of the images each; those whose turn it is not are
-stopped, threads and all, so that nothing is read ahead. So the ratios mean something on a busy machine too; the rates
-do not. About eight minutes on two free cores.
+that is possible, and trains the 784-128-64-32 autoencoder on all of them once, batch 256. The same images are also
+written as TFRecord, read through tf.data with as many images to shuffle among, and as HDF5, read batch by batch in a
+random order, without shuffling inside: neither has a checksum for every byte, which records have (TFRecord has its
+own, of each image). Two more processes train the same model, compiled with the same arguments, on images in memory: one
+through tf.data, as streaming does, and one on arrays, for which `fit` has a faster way. They take turns, a tenth of the
+images each; those whose turn it is not are stopped, threads and all, so that nothing is read ahead. So the ratios mean
+something on a busy machine too; the rates do not. About twelve minutes on two free cores.
 
 Bars: peak memory of the streaming process under 1.5 GB, and at least 0.8 of the rate in memory.
 """
@@ -23,7 +25,7 @@ import tempfile
 import time
 from pathlib import Path
 
-TURNS, BATCH_SIZE = 10, 256
+TURNS, BATCH_SIZE, SHUFFLED = 10, 256, 42_000  # as many as are in eight shards of records
 
 
 def main() -> None:
@@ -45,7 +47,10 @@ def compare(images: int, folder: str) -> None:
     """Write, train in turns and print."""
     command = [sys.executable, __file__, "--images", str(images), "--records", folder, "--part"]
     subprocess.run([*command, "write"], check=True)
-    parts = {"streaming": "stream", "memory, tf.data": "dataset", "memory, arrays": "arrays"}
+    parts = {
+        "streaming": "stream", "TFRecord": "tfrecord", "HDF5": "hdf5", "memory, tf.data": "dataset",
+        "memory, arrays": "arrays",
+    }  # fmt: skip
     seconds: dict[str, list[float]] = {name: [] for name in parts}
     processes = {
         name: subprocess.Popen([*command, part], stdout=subprocess.PIPE, text=True) for name, part in parts.items()
@@ -107,9 +112,26 @@ def images_in_parts(images: int):
 def write(folder: str, images: int) -> None:
     from tfae import records
 
+    import h5py
+    import tensorflow as tf
+
     start = time.monotonic()
-    records.write(folder, images_in_parts(images), progress=print)
-    print(f"written in {time.monotonic() - start:.0f} s", flush=True)
+    records.write(folder, images_in_parts(images))
+    print(f"records written in {time.monotonic() - start:.0f} s", flush=True)
+    start = time.monotonic()
+    for number, part in enumerate(images_in_parts(images)):
+        with tf.io.TFRecordWriter(f"{folder}/{number:04d}.tfrecord") as file:
+            for image in part:
+                file.write(image.tobytes())
+    print(f"TFRecord written in {time.monotonic() - start:.0f} s", flush=True)
+    start = time.monotonic()
+    with h5py.File(f"{folder}/images.h5", "w") as file:
+        x = file.create_dataset("x", (images, 28, 28, 1), "uint8", chunks=(BATCH_SIZE, 28, 28, 1))
+        done = 0
+        for part in images_in_parts(images):
+            x[done : done + len(part)] = part
+            done += len(part)
+    print(f"HDF5 written in {time.monotonic() - start:.0f} s", flush=True)
     for file in Path(folder).iterdir():
         descriptor = os.open(file, os.O_RDONLY)
         if hasattr(os, "posix_fadvise"):
@@ -121,6 +143,40 @@ def stream(folder: str, images: int) -> None:
     from tfae import records
 
     train(records.read(folder, BATCH_SIZE), images)
+
+
+def tfrecord(folder: str, images: int) -> None:
+    import tensorflow as tf
+
+    def decoded(content):
+        pixels = tf.io.decode_raw(content, tf.uint8, fixed_length=784)
+        return tf.reshape(tf.cast(pixels, tf.float32) / 255, (-1, 28, 28, 1))
+
+    files = tf.data.Dataset.list_files(f"{folder}/*.tfrecord", shuffle=True, seed=0)
+    content = files.interleave(tf.data.TFRecordDataset, cycle_length=2, num_parallel_calls=2).shuffle(SHUFFLED, seed=0)
+    batches = content.batch(BATCH_SIZE, drop_remainder=True).map(decoded, num_parallel_calls=2).prefetch(2)
+    train(batches.repeat(), images)
+
+
+def hdf5(folder: str, images: int) -> None:
+    import h5py
+    import keras
+
+    class Batches(keras.utils.PyDataset):
+        """One batch after the other, out of an open file."""
+
+        def __init__(self) -> None:
+            super().__init__(workers=1)
+            self.x = h5py.File(f"{folder}/images.h5")["x"]
+
+        def __len__(self) -> int:
+            return images // BATCH_SIZE
+
+        def __getitem__(self, i: int):
+            x = self.x[i * BATCH_SIZE : (i + 1) * BATCH_SIZE].astype("float32") / 255
+            return x, x
+
+    train(Batches(), images, shuffle=True)
 
 
 def dataset(folder: str, images: int) -> None:
@@ -141,7 +197,7 @@ def in_memory(images: int):
     return np.concatenate(list(images_in_parts(n))).astype("float32") / 255
 
 
-def train(x, images: int) -> None:
+def train(x, images: int, shuffle: bool = False) -> None:
     """Train for as many epochs as there are turns, and stop before each of them until it is our turn."""
     from tfae import models
 
@@ -160,7 +216,9 @@ def train(x, images: int) -> None:
     model = models.dense_autoencoder((28, 28, 1), 32, seed=0)
     model.compile("adam", "mse", jit_compile=True, steps_per_execution=32)
     steps = images // TURNS // BATCH_SIZE
-    options = {"batch_size": BATCH_SIZE} if isinstance(x, np.ndarray) else {"steps_per_epoch": steps, "shuffle": False}
+    options = (
+        {"batch_size": BATCH_SIZE} if isinstance(x, np.ndarray) else {"steps_per_epoch": steps, "shuffle": shuffle}
+    )
     model.fit(x, epochs=TURNS, verbose=0, callbacks=[Turns()], **options)
 
 

@@ -390,6 +390,7 @@ def test_no_class_beyond_the_last():
 # --- into production -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["new", "after fit", "after loading"])
 @pytest.mark.parametrize("name", ["plain", "k-sparse", "variational", "conditional"])
 def test_export_answers_as_the_model_does(name, when, x, tmp_path):

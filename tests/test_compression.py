@@ -248,3 +248,43 @@ def test_a_decoder_that_returns_something_else_is_named():
         compression.rates(lambda x: x, lambda z: z[:, :3], x, [0.5])
     with pytest.raises(ValueError, match="decode returns NaN or infinity: 24 of 24"):
         compression.rates(lambda x: x, lambda z: z * np.nan, x, [0.5])
+
+
+def points(*of_curve):
+    """Rates with these bits per pixel and decibels."""
+    return [compression.Rate(0, 0, bits, 10 ** (-psnr / 10)) for bits, psnr in of_curve]
+
+
+def test_a_coder_that_spends_half_the_bits_at_every_quality_has_a_bd_rate_of_minus_one_half():
+    reference = points((1, 30), (2, 34), (4, 37), (8, 39))
+    assert compression.bd_rate(reference, reference) == 0
+    half = points((4, 39), (2, 37), (0.5, 30), (1, 34))  # in any order
+    assert compression.bd_rate(half, reference) == pytest.approx(-0.5)
+    assert compression.bd_rate(reference, half) == pytest.approx(1)
+
+
+def test_bd_rate_is_the_mean_of_logarithms_over_the_qualities_that_both_reach():
+    """Both logarithms are straight lines: ln b = q / 10 and q / 5 - 3, on 30 to 40 and on 32 to 50 dB."""
+    curve = points(*((math.exp(q / 10), q) for q in range(30, 41, 2)))
+    reference = points(*((math.exp(q / 5 - 3), q) for q in range(32, 51, 3)))
+    q = np.linspace(32, 40, 100_001)
+    assert compression.bd_rate(curve, reference) == pytest.approx(math.expm1(np.mean(q / 10 - (q / 5 - 3))), rel=1e-4)
+
+
+def test_bd_rate_between_points_is_within_the_points():
+    """A cubic polynomial through all points, as the first programs had it, leaves a curve with a knee."""
+    knee = points((1, 20), (1.01, 30), (1.02, 39), (9, 40))
+    flat = points((1, 20), (1, 40))
+    assert 0 < compression.bd_rate(knee, flat) < 0.12
+
+
+def test_bd_rate_refuses_what_it_cannot_compare():
+    good = points((1, 30), (2, 40))
+    with pytest.raises(ValueError, match=r"curve has points at 30.0 dB; give two or more of different quality"):
+        compression.bd_rate(points((1, 30)), good)
+    with pytest.raises(ValueError, match="reference has points at no dB"):
+        compression.bd_rate(good, [])
+    with pytest.raises(ValueError, match="each with a loss"):
+        compression.bd_rate(good, [*good, compression.Rate(0, 0, 1, 0)])
+    with pytest.raises(ValueError, match=r"curve goes from 30.0 to 40.0 dB, reference from 50.0 to 60.0: no quality"):
+        compression.bd_rate(good, points((1, 50), (2, 60)))

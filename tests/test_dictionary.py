@@ -305,6 +305,7 @@ def test_samples_have_weights(x):
     assert weighed == pytest.approx(whole[1] * 30 / 61, rel=1e-4) and whole[0] != pytest.approx(whole[1])
 
 
+@pytest.mark.slow
 @every_kind
 def test_a_saved_dictionary_is_the_same(kind, x, tmp_path):
     model = SparseDictionary(N, seed=0, **KINDS[kind])

@@ -538,6 +538,7 @@ def test_a_clone_has_the_form_and_not_the_weights(build):
     np.testing.assert_array_equal(clone.sample(9, seed=0), model.sample(9, seed=0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", [gan, subclassed, convolutional])
 def test_it_trains_survives_saving_and_goes_on(build, tmp_path):
     x = RNG.normal(size=(64, 2)).astype("float32")

@@ -70,6 +70,7 @@ NAMES = [*(form.__name__ for form in FORMS), "linear_autoencoder", "dense_autoen
 every_model = pytest.mark.parametrize("build", ALL, ids=NAMES)
 
 
+@pytest.mark.slow
 @every_model
 def test_trains_evaluates_and_reconstructs(build, images):
     model = build()
@@ -85,6 +86,7 @@ def test_trains_evaluates_and_reconstructs(build, images):
     np.testing.assert_allclose(model.evaluate(images, verbose=0)[0], errors.mean(), rtol=1e-4)
 
 
+@pytest.mark.slow
 @every_model
 def test_survives_saving_bit_for_bit(build, images, tmp_path):
     model = build()

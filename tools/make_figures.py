@@ -1,15 +1,15 @@
-"""Put the figures of the benchmarks into the README.
+"""Put the figures of the benchmarks into the README and into their own page, benchmarks/README.md.
 
     python tools/make_figures.py
 
 `python benchmarks/run_all.py --keep` leaves what each benchmark printed, with the date and what the machine was, in
-benchmarks/results, in one folder for runs on processors and one for runs with a GPU. From these files the README gets
+benchmarks/results, in one folder for runs on processors and one for runs with a GPU. From these files the pages get
 
 - between the marks ``<!-- figures -->``, a table: each figure is a number in a line of such a file, as `FIGURES` says.
   A cell is empty where the benchmark has not been run;
 - between the marks ``<!-- printed by NAME -->``, what that benchmark printed, as it stands.
 
-Nothing there is typed: `tests/test_figures.py` holds the README to what this program makes of the committed files.
+Nothing there is typed: `tests/test_figures.py` holds the pages to what this program makes of the committed files.
 """
 
 import re
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-README = ROOT / "README.md"
+PAGES = [ROOT / "README.md", ROOT / "benchmarks" / "README.md"]
 RESULTS = ROOT / "benchmarks" / "results"
 DEVICES = {"cpu": "processors", "gpu": "GPU"}
 MARKED = re.compile(r"(<!-- (figures|printed by (\w+)) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -46,11 +46,18 @@ class Figure:
     beside: dict[str, str]
 
 
-NUMBER = r"(\d[\d.,]*)"
+NUMBER, PERCENT = r"(\d[\d.,]*)", r"([+-]\d[\d.]*%)"
+
+
+def column(row: str, n: int, number: str = NUMBER) -> str:
+    """Return a pattern for the n-th word, from 0, after what a row begins with."""
+    return rf"^{row}(?: +\S+){{{n}}} +{number}"
+
+
 FIGURES = [
     Figure(
         "linear autoencoder, code 32, MNIST: squared error per test image", "linear_is_pca",
-        rf"^mnist +32 +\S+ +\S+ +\S+ +{NUMBER}", {"PCA": rf"^mnist +32(?: +\S+){{4}} +{NUMBER}"},
+        column("mnist +32", 3), {"PCA": column("mnist +32", 4)},
     ),
     Figure(
         "deep autoencoder, code 30, MNIST: squared error per test image", "deep_autoencoder",
@@ -61,13 +68,37 @@ FIGURES = [
         "VAE, dynamically binarised MNIST: −log p of the test set, nats", "vae_likelihood",
         rf"^ *10000 images: {NUMBER} nats", {"Burda et al. 2016": "86.76"},
     ),
+    *(
+        Figure(
+            f"anomalies, {name}, one class against nine: mean AUROC, %", benchmark, column("mean", 3),
+            {
+                "PCA": column("mean", 0), "5-NN": column("mean", 1), "isolation forest": column("mean", 2),
+                "variational autoencoder": column("mean", 4), **published,
+            },
+        )
+        for name, benchmark, published in (
+            ("MNIST", "anomaly", {"Deep SVDD, published": "94.80"}),
+            ("Fashion-MNIST", "anomaly_data_fashion_mnist", {}),
+        )
+    ),
     Figure(
-        "anomalies, MNIST, one digit against nine: mean AUROC, %", "anomaly", rf"^mean +\S+ +\S+ +{NUMBER}",
-        {"PCA": rf"^mean +{NUMBER}", "5-NN": rf"^mean +\S+ +{NUMBER}"},
+        "codes of MNIST as files: bits beyond those of JPEG at the same quality (BD-rate)", "rate_distortion",
+        column("autoencoder", 3, PERCENT),
+        {"WebP": column("WebP, one sheet", 3, PERCENT), "PCA": column("PCA", 3, PERCENT)},
     ),
     Figure(
         "a classifier that has seen strokes alone, on MNIST's test set: accuracy, %", "strokes_transfer",
         rf"^MNIST test set, mean of \d+ seeds: {NUMBER}", {},
+    ),
+    *(
+        Figure(
+            f"sparse dictionary: {what}", "dictionary", column("tfae, top-k", n),
+            {
+                "SAELens": column("SAELens, top-k", n), "PyTorch": column("PyTorch, eager, top-k", n),
+                "scikit-learn": column("scikit-learn", n),
+            },
+        )
+        for what, n in (("share of 512 known features found", 0), ("thousand rows a second", 3))
     ),
     *(
         Figure(
@@ -76,17 +107,27 @@ FIGURES = [
         )
         for name in ("dense", "conv_vae")
     ),
-    Figure(
-        "integrated gradients, 50 steps, 64 images: seconds", "attribution", rf"^integrated gradients +{NUMBER}",
-        {"xplique": rf"^integrated gradients +\S+ +{NUMBER}", "captum": rf"^integrated gradients +\S+ +\S+ +{NUMBER}"},
+    *(
+        Figure(
+            f"{name}, 64 images: seconds", "attribution", column(row, 0),
+            {"xplique": column(row, 1), "captum": column(row, 2), "zennit": column(row, 3)},
+        )
+        for name, row in (
+            ("integrated gradients, 50 steps", "integrated gradients"), ("Grad-CAM", "Grad-CAM"),
+            ("LRP-epsilon", "LRP-epsilon"),
+        )
     ),
     Figure(
-        "LRP-epsilon, 64 images: seconds", "attribution", rf"^LRP-epsilon +{NUMBER}",
-        {"zennit": rf"^LRP-epsilon +\S+ +\S+ +\S+ +{NUMBER}"},
+        "49 Shapley values of 2,000 coalitions: error", "shapley", column("tfae", 2),
+        {peer: column(peer, 2) for peer in ("shap", "captum", "xplique")},
     ),
     Figure(
-        "49 Shapley values of 2,000 coalitions: error", "shapley", rf"^tfae +\S+ +\S+ +{NUMBER}",
-        {peer: rf"^{peer} +\S+ +\S+ +{NUMBER}" for peer in ("shap", "captum", "xplique")},
+        "784 × 784 derivatives of 8 reconstructions: seconds", "jacobian", column("attribution.jacobian +8", 0),
+        {"TensorFlow": column("GradientTape.batch_jacobian +8", 0)},
+    ),
+    Figure(
+        "records larger than memory: share of the rate on arrays in memory", "streaming",
+        rf"^memory, arrays .*reaches {NUMBER}", {},
     ),
     Figure(
         "methods × networks nobody here wrote: answers", "networks", rf"^{NUMBER} answers",
@@ -96,16 +137,17 @@ FIGURES = [
 
 
 def main() -> int:
-    before = README.read_text(encoding="utf-8")
-    after = filled(before)
-    README.write_text(after, encoding="utf-8")
-    print("README.md is as the files say" if after == before else "README.md has new figures")
+    for page in PAGES:
+        before = page.read_text(encoding="utf-8")
+        after = filled(before)
+        page.write_text(after, encoding="utf-8")
+        print(f"{page.relative_to(ROOT)} {'is as the files say' if after == before else 'has new figures'}")
     return 0
 
 
-def filled(readme: str) -> str:
-    """Return the README with all that stands between marks made anew."""
-    return MARKED.sub(lambda found: found[1] + (printed(found[3]) if found[3] else table()) + found[4], readme)
+def filled(page: str) -> str:
+    """Return a page with all that stands between marks made anew."""
+    return MARKED.sub(lambda found: found[1] + (printed(found[3]) if found[3] else table()) + found[4], page)
 
 
 def table() -> str:
