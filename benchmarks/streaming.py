@@ -25,7 +25,8 @@ import tempfile
 import time
 from pathlib import Path
 
-TURNS, BATCH_SIZE, SHUFFLED = 10, 256, 42_000  # as many as are in eight shards of records
+TURNS, BATCH_SIZE, STEPS = 10, 256, 32  # steps of a program
+SHUFFLED = 42_000  # TFRecord's images: as many as are in eight shards of records
 
 
 def main() -> None:
@@ -66,7 +67,7 @@ def compare(images: int, folder: str) -> None:
                 seconds[name].append(told[name]["seconds"])
                 if turn < TURNS - 1:
                     wait_until_stopped(process)
-            now = "   ".join(f"{name} {images / TURNS / taken[-1]:,.0f}" for name, taken in seconds.items())
+            now = "   ".join(f"{name} {of_a_turn(images) / taken[-1]:,.0f}" for name, taken in seconds.items())
             print(f"turn {turn + 1:2d} of {TURNS}, images a second:   {now}", flush=True)
     finally:
         for process in processes.values():
@@ -78,7 +79,7 @@ def compare(images: int, folder: str) -> None:
         ratios = [b / a for a, b in zip(seconds["streaming"][1:], taken[1:], strict=True)]
         medians[name] = statistics.median(ratios)
         print(
-            f"{name:<16}{images / TURNS / statistics.median(taken[1:]):>9,.0f} images a second (median)"
+            f"{name:<16}{of_a_turn(images) / statistics.median(taken[1:]):>9,.0f} images a second (median)"
             f"   streaming reaches {medians[name]:.2f} of it ({min(ratios):.2f} to {max(ratios):.2f})"
             f"   last loss {told[name]['loss']:.4f}"
         )
@@ -193,8 +194,12 @@ def in_memory(images: int):
     """Return the images of one turn."""
     import numpy as np
 
-    n = images // TURNS // BATCH_SIZE * BATCH_SIZE
-    return np.concatenate(list(images_in_parts(n))).astype("float32") / 255
+    return np.concatenate(list(images_in_parts(of_a_turn(images)))).astype("float32") / 255
+
+
+def of_a_turn(images: int) -> int:
+    """Return how many images are trained on in a turn: whole programs, since Keras finishes one that it has begun."""
+    return images // TURNS // (BATCH_SIZE * STEPS) * BATCH_SIZE * STEPS
 
 
 def train(x, images: int, shuffle: bool = False) -> None:
@@ -214,7 +219,7 @@ def train(x, images: int, shuffle: bool = False) -> None:
             print(json.dumps(told), flush=True)
 
     model = models.dense_autoencoder((28, 28, 1), 32, seed=0)
-    model.compile("adam", "mse", jit_compile=True, steps_per_execution=32)
+    model.compile("adam", "mse", jit_compile=True, steps_per_execution=STEPS)
     steps = images // TURNS // BATCH_SIZE
     options = (
         {"batch_size": BATCH_SIZE} if isinstance(x, np.ndarray) else {"steps_per_epoch": steps, "shuffle": shuffle}

@@ -89,62 +89,84 @@ def test_each_score_sees_what_it_should(linear, x):
 
 
 def beyond_local_pca(x, known, k, n_components):
-    """What it leaves of each sample, with scikit-learn, one by one, in float64."""
+    """What it leaves of each sample, and the mean square of what it leaves of the neighbours; one by one."""
     x, known = (samples.reshape(len(samples), -1).astype("float64") for samples in (x, known))
     places = NearestNeighbors(n_neighbors=k).fit(known).kneighbors(x, return_distance=False)
-    left = []
+    left, of_neighbours = [], []
     for sample, place in zip(x[:, np.newaxis], places, strict=True):
         pca = PCA(n_components, svd_solver="full").fit(known[place])
-        left.append(sample[0] - pca.inverse_transform(pca.transform(sample))[0])
-    return np.array(left)
+        both = np.concatenate([sample, known[place]])
+        beyond = both - pca.inverse_transform(pca.transform(both))
+        left.append(beyond[0])
+        of_neighbours.append(np.mean(np.sum(beyond[1:] ** 2, axis=1)))
+    return np.array(left), np.array(of_neighbours)
 
 
-@pytest.mark.parametrize(("k", "n_components"), [(2, 1), (40, 3), (300, 5)])
+@pytest.mark.parametrize(("k", "n_components"), [(3, 1), (40, 3), (300, 5)])
 @pytest.mark.parametrize("shape", [(12,), (2, 6, 1)])
 def test_local_pca_is_that_of_the_neighbours(x, shape, k, n_components):
     new = x[:40] + np.random.default_rng(1).normal(size=(40, SIZE)).astype("float32")
     x, new = x.reshape(-1, *shape), new.reshape(-1, *shape)
     found = anomaly.local_pca(x, k=k, n_components=n_components)
-    expected = np.sum(beyond_local_pca(new, x, k, n_components) ** 2, axis=1)
-    np.testing.assert_allclose(anomaly.score(found, new, batch_size=17), expected, rtol=1e-4)
+    left, of_neighbours = beyond_local_pca(new, x, k, n_components)
+    expected = np.sum(left**2, axis=1) / of_neighbours
+    np.testing.assert_allclose(anomaly.score(found, new, batch_size=17), expected, rtol=1e-3)
 
 
 def test_local_pca_follows_a_curve_that_no_plane_follows():
     """Around a circle all is normal, and inside it is not; the error of PCA says the reverse."""
-    angles = np.random.default_rng(0).uniform(0, 2 * np.pi, 500)
-    circle = np.stack([np.cos(angles), np.sin(angles), 0 * angles], axis=1).astype("float32")
+    rng = np.random.default_rng(0)
+    angles, radii = rng.uniform(0, 2 * np.pi, 500), rng.normal(1, 0.01, 500)
+    circle = np.stack([radii * np.cos(angles), radii * np.sin(angles), 0 * angles], axis=1).astype("float32")
     known, new, inside = circle[:300], circle[300:400], circle[400:] / 2
     local = anomaly.local_pca(known, k=10, n_components=1)
-    assert anomaly.score(local, new).max() < 1e-3 < 0.2 < anomaly.score(local, inside).min()
+    assert anomaly.score(local, new).max() < 100 < anomaly.score(local, inside).min()
     pca = PCA(1).fit(known)
     normal, strange = (np.mean((x - pca.inverse_transform(pca.transform(x))) ** 2) for x in (new, inside))
     assert strange < normal / 3
 
 
+def test_local_pca_measures_by_the_scatter_of_the_place():
+    """Two clouds, one ten times as wide. What is as far off each as a typical sample of it is as normal."""
+    rng = np.random.default_rng(0)
+    narrow = rng.normal(0, 1, (400, 5))
+    wide = 500 + 10 * narrow
+    local = anomaly.local_pca(np.concatenate([narrow[:300], wide[:300]]), k=100, n_components=2)
+    of_narrow, of_wide = (anomaly.score(local, cloud[300:]) for cloud in (narrow, wide))
+    np.testing.assert_allclose(of_narrow, of_wide, rtol=1e-2)
+    assert 0.4 < np.median(of_narrow) < 2
+    off = anomaly.score(local, narrow[300:] + 8)  # far for the narrow cloud, near for the wide one
+    near = anomaly.score(local, wide[300:] + 8)
+    assert np.median(off) > 10 * np.median(near)
+
+
 def test_local_pca_of_copies_and_of_flat_data_has_no_axes_from_nothing(x):
     copies = np.repeat(x[:1], 50, axis=0)
-    strange = x[1:3]
-    expected = np.sum((strange - x[0]) ** 2, axis=1)
+    strange, floor = x[1:3], 1e-6 * np.sum(x[0] ** 2)
     found = anomaly.score(anomaly.local_pca(copies, k=20, n_components=5), strange)
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
-    line = np.linspace(-1, 1, 50, dtype="float32")[:, np.newaxis] * x[:1]  # one axis, where five are asked for
-    off = x[1:3] - x[1:3] @ x[:1].T / np.sum(x[0] ** 2) * x[:1]
-    found = anomaly.score(anomaly.local_pca(line, k=20, n_components=5), off)
-    np.testing.assert_allclose(found, np.sum(off**2, axis=1), rtol=1e-3)
+    np.testing.assert_allclose(found, np.sum((strange - x[0]) ** 2, axis=1) / floor, rtol=1e-4)
+    nothing = np.zeros_like(copies)
+    assert anomaly.score(anomaly.local_pca(nothing, k=20, n_components=5), nothing[:1] + 1e-20).tolist() == [0]
+    line = np.linspace(1, 2, 50, dtype="float32")[:, np.newaxis] * x[:1]  # one axis, where five are asked for
+    off = x[1:3] - x[1:3] @ x[:1].T / np.sum(x[0] ** 2) * x[:1] + 1.5 * x[:1]
+    found = anomaly.score(anomaly.local_pca(line, k=50, n_components=5), off)
+    beyond = np.sum((off - 1.5 * x[:1]) ** 2, axis=1)
+    np.testing.assert_allclose(found, beyond / (1e-6 * np.mean(np.sum(line**2, axis=1))), rtol=1e-2)
 
 
 def test_local_pca_is_explained_by_what_lies_off_the_plane(x):
     local = anomaly.local_pca(x, k=40, n_components=3)
     new = x[:5] + 0.5
     gradient = attribution.gradient(local, new).values
-    np.testing.assert_allclose(gradient, 2 * beyond_local_pca(new, x, 40, 3), atol=1e-4)
+    left, of_neighbours = beyond_local_pca(new, x, 40, 3)
+    np.testing.assert_allclose(gradient, 2 * left / of_neighbours[:, np.newaxis], atol=1e-3)
     with pytest.warns(UserWarning, match="are among those that the distance to local PCA was made from"):
         anomaly.score(local, x[:3])
 
 
-@pytest.mark.parametrize("options", [{"k": 1}, {"k": 301}, {"k": 5, "n_components": 5}, {"n_components": 12}])
+@pytest.mark.parametrize("options", [{"k": 2}, {"k": 301}, {"k": 5, "n_components": 4}, {"n_components": 12}])
 def test_local_pca_needs_neighbours_and_room(x, options):
-    with pytest.raises(ValueError, match=r"for 300 normal samples of 12 features: k must be from 2"):
+    with pytest.raises(ValueError, match=r"for 300 normal samples of 12 features: k must be from 3"):
         anomaly.local_pca(x, **{"n_components": 1, **options})
     with pytest.raises(ValueError, match="n_components is 0; it must be a whole number of at least 1"):
         anomaly.local_pca(x, n_components=0)

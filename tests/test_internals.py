@@ -182,7 +182,7 @@ def test_batches_shuffle_as_keras_does(seed, shuffle):
     batches = internals.Batches(tf.range(10), 3, 2, shuffle)
     ours = []
     for _ in range(2):
-        for data, full, last in batches:
+        for ((data, full, last),) in batches:
             assert data is batches._data
             ours += [*full.tolist(), *([last.tolist()] if len(last) else [])]
     assert ours == seen and batches.num_batches == 4 and len(seen) == 8
@@ -193,13 +193,34 @@ def test_a_data_adapter_of_ones_own_goes_into_fit():
 
     class Taking(keras.Model):
         def make_train_function(self, force=False):
-            self.train_function = lambda epoch: handed.append(next(epoch)[1:]) or {"loss": tf.constant(0.0)}
+            self.train_function = lambda epoch: handed.append(next(epoch)[0][1:]) or {"loss": tf.constant(0.0)}
 
     model = Taking()
     model.compile("sgd", "mse", steps_per_execution=2)
     history = model.fit(internals.Batches(tf.range(7), 2, 2, False), epochs=1, verbose=0)
     assert history.params["steps"] == 4
     assert [(full.tolist(), last.tolist()) for full, last in handed] == [([[0, 1], [2, 3]], []), ([[4, 5]], [6])]
+
+
+@pytest.mark.parametrize("most_bytes", [1 << 20, 96, 1])
+def test_a_stream_gives_all_batches_in_their_order(most_bytes):
+    """Batches of 3, 3, 3, 2, 3 and 3 rows of 16 bytes, four steps at a time, in blocks of all, two, and one of them."""
+    sizes = [3, 3, 3, 2, 3, 3]
+    rows = np.arange(2 * sum(sizes), dtype="float32").reshape(-1, 2)
+    parts = np.split(rows, np.cumsum(sizes)[:-1])
+    spec = tf.TensorSpec((None, 2)), tf.TensorSpec((None, 2))
+    dataset = tf.data.Dataset.from_generator(lambda: ((part, -part) for part in parts), output_signature=spec)
+    stream = internals.Stream(dataset, 4, most_bytes)
+    for _ in range(2):  # it can be gone through again
+        items, seen, shapes = list(stream), [], set()
+        for item in items:
+            for (x, y), full, last in item:
+                assert (x == -y).numpy().all()
+                seen += [x.numpy()[numbers] for numbers in (*full, *([last] if len(last) else []))]
+                shapes |= {len(x)} if len(full) else set()
+        assert len(items) == 2 and len(seen) == 6
+        assert all(np.array_equal(a, b) for a, b in zip(seen, parts, strict=True))
+        assert shapes == {1 << 20: {12}, 96: {6}, 1: set()}[most_bytes]  # one size, so that it is compiled once
 
 
 # --- every call of a layer, and other derivatives --------------------------------------------------------------------

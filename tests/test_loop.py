@@ -322,6 +322,100 @@ def test_what_does_not_fit_one_program_is_left_to_keras(table, programs, options
     assert_the_same_training(plain, ours)
 
 
+@pytest.fixture
+def streams(monkeypatch):
+    """The trainings that went through blocks of a dataset, one entry for each."""
+    made = []
+    monkeypatch.setattr(loop, "Stream", lambda *options: made.append(options) or internals.Stream(*options))
+    return made
+
+
+def batches_of(*sizes):
+    """Batches of these sizes: an autoencoder's x, targets and weights of samples."""
+
+    def batches():
+        rng = np.random.default_rng(0)
+        for n in sizes:
+            x = rng.random((n, 8)).astype("float32")
+            yield x, 1 - x, rng.random(n).astype("float32")
+
+    spec = tuple(tf.TensorSpec((None, *shape)) for shape in ((8,), (8,), ()))
+    dataset = tf.data.Dataset.from_generator(batches, output_signature=spec)
+    return dataset.apply(tf.data.experimental.assert_cardinality(len(sizes)))  # else Keras counts a step too many
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sizes", [[32] * 7 + [9], [32, 32, 5, 5, 32, 32, 32], [3, 4, 5, 6], [32], [32] * 6], ids=str)
+def test_batches_of_a_dataset_are_trained_on_many_at_a_time(streams, sizes):
+    dataset = batches_of(*sizes)
+    plain, ours = (fitted(dataset, shuffle=False, validation_data=dataset, fast=fast) for fast in (False, True))
+    assert len(streams) == 1
+    assert ours[0].optimizer.iterations == 3 * len(sizes)
+    assert_the_same_training(plain, ours)
+
+
+@pytest.mark.slow
+def test_a_dataset_without_end_is_trained_on_for_as_many_steps_as_are_wanted(table, streams):
+    trained = []
+    for fast in (False, True):
+        dataset = tf.data.Dataset.from_tensor_slices(table).shuffle(233, seed=1).repeat().batch(32)
+        trained.append(fitted(dataset, steps_per_epoch=6, shuffle=False, fast=fast))
+    assert len(streams) == 1 and trained[1][0].optimizer.iterations == 18
+    assert_the_same_training(*trained)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("jit", [False, True])
+def test_noise_of_a_stream_does_not_depend_on_how_many_steps_run_at_once(jit):
+    x = np.random.default_rng(0).random((20, 8)).astype("float32")
+    trained = []
+    for steps in (1, 3):
+        keras.utils.set_random_seed(0)
+        model = noisy((8,))
+        model.compile(keras.optimizers.SGD(0.01), jit_compile=jit, steps_per_execution=steps)
+        dataset = tf.data.Dataset.from_tensor_slices(x).batch(6)  # 4 batches, the last of 2
+        trained.append((model, model.fit(dataset, epochs=2, shuffle=False, verbose=0).history))
+    assert_the_same_training(*trained)
+
+
+@pytest.mark.slow
+def test_a_stream_weighs_classes_and_builds_a_model(table, streams):
+    class Classifier(loop.Trainer):
+        def __init__(self):
+            super().__init__()
+            self.layer = keras.layers.Dense(2, "softmax", kernel_initializer=keras.initializers.GlorotUniform(0))
+
+        def call(self, x):
+            return self.layer(x)
+
+    labels = (table[:, 0] > 0.3).astype("int32")
+    dataset, trained = tf.data.Dataset.from_tensor_slices((table, labels)).batch(32), []
+    for steps in (1, 3):
+        model = Classifier()
+        model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy", steps_per_execution=steps)
+        history = model.fit(dataset, epochs=2, class_weight={0: 3.0, 1: 0.5}, shuffle=False, verbose=0).history
+        trained.append((model, history))
+    assert len(streams) == 1
+    assert_the_same_training(*trained)
+
+
+@pytest.mark.slow
+def test_samples_that_are_no_plain_tensors_are_left_to_keras(streams):
+    class Mean(loop.Trainer):
+        def __init__(self):
+            super().__init__()
+            self.layer = keras.layers.Dense(1)
+
+        def call(self, x):
+            return self.layer(tf.reshape(tf.reduce_mean(x, axis=1), (-1, 1)))
+
+    dataset = tf.data.Dataset.from_tensors((tf.ragged.constant([[1.0], [2.0, 3.0]]), tf.ones((2, 1)))).repeat(4)
+    model = Mean()
+    model.compile("sgd", "mse", steps_per_execution=2)
+    model.fit(dataset, epochs=2, shuffle=False, verbose=0)
+    assert not streams and model.optimizer.iterations == 8
+
+
 def test_targets_that_are_too_few_are_refused(table):
     class Regression(loop.Trainer):
         def __init__(self):

@@ -258,13 +258,15 @@ def combined(scores: Sequence[Callable[[Any], Any]], x_normal: Any, *, batch_siz
     return FittedScore(name, lambda x: x, read, made_from=made_from)
 
 
-def local_pca(x_normal: Any, *, k: int = 100, n_components: int = 10) -> FittedScore:
-    r"""Return the score "how far from the plane through the nearest normal samples", a squared distance [1]_ [2]_.
+def local_pca(x_normal: Any, *, k: int = 50, n_components: int = 10) -> FittedScore:
+    r"""Return the score "how far from the plane through the nearest normal samples, for this place" [1]_ [2]_.
 
     Around each sample the k nearest normal samples are taken, and their `n_components` leading principal axes
-    :math:`V` through their mean m; the score is what these cannot reproduce,
-    :math:`\|(x - m) - V V^T (x - m)\|^2`. It is a linear autoencoder that is fitted anew for every sample: it needs no
-    training, follows a curved surface, and keeps all normal samples in memory. Its derivative takes the plane as it is.
+    :math:`V` through their mean m. What these cannot reproduce of the sample,
+    :math:`\|(x - m) - V V^T (x - m)\|^2`, is divided by what they cannot reproduce of the k neighbours, on average: 1
+    is as normal as they are. So a place where samples scatter widely has no more false alarms than another [3]_. It is
+    a linear autoencoder that is fitted anew for every sample: it needs no training, follows a curved surface, and keeps
+    all normal samples in memory. Its derivative takes the plane and its neighbours as they are.
 
     Parameters
     ----------
@@ -273,12 +275,16 @@ def local_pca(x_normal: Any, *, k: int = 100, n_components: int = 10) -> FittedS
     k : int
         Neighbours, at most n. A batch of m samples needs room for m k samples.
     n_components : int
-        Principal axes, fewer than k and than features.
+        Principal axes, fewer than k - 1, so that something is left of the neighbours, and than features.
 
     Raises
     ------
     ValueError
         If `x_normal` is not finite or `k` or `n_components` does not fit it.
+
+    Notes
+    -----
+    Where the neighbours lie in their plane but for rounding, a millionth of their mean square stands for what is left.
 
     References
     ----------
@@ -286,19 +292,21 @@ def local_pca(x_normal: Any, *, k: int = 100, n_components: int = 10) -> FittedS
        9(7), 1997.
     .. [2] P. Vincent and Y. Bengio, "K-local hyperplane and convex distance nearest neighbor algorithms", Advances in
        Neural Information Processing Systems 14, 2001.
+    .. [3] M. M. Breunig, H.-P. Kriegel, R. T. Ng and J. Sander, "LOF: identifying density-based local outliers",
+       SIGMOD 2000, which divides a distance in the same way.
     """
     x = check_samples(x_normal, None, "x_normal").astype("float32")
     k, most = check_size(k, "k"), math.prod(x.shape[1:])
-    if not 2 <= k <= len(x) or check_size(n_components, "n_components") >= min(k, most):
+    if not 3 <= k <= len(x) or check_size(n_components, "n_components") >= min(k - 1, most):
         raise ValueError(
             f"k is {k} and n_components {n_components}, for {len(x)} normal samples of {most} features: k must be from "
-            f"2 to the number of samples, and n_components less than k and than the features"
+            f"3 to the number of samples, and n_components less than k - 1 and than the features"
         )
     known = x.reshape(len(x), -1)
     squares = np.sum(np.square(known), axis=1)
 
-    def plane(x: Any) -> tuple[Any, Any]:
-        """Return the mean (n, 1, d) of the neighbours and their axes (n, n_components, d)."""
+    def plane(x: Any) -> tuple[Any, Any, Any]:
+        """Return the mean (n, 1, d) of the neighbours, their axes (n, n_components, d), and what is left of them."""
         nearest = tf.math.top_k(2 * tf.matmul(x, known, transpose_b=True) - squares, k).indices
         neighbours = tf.gather(known, nearest)
         mean = tf.reduce_mean(neighbours, axis=1, keepdims=True)
@@ -306,16 +314,19 @@ def local_pca(x_normal: Any, *, k: int = 100, n_components: int = 10) -> FittedS
         # A neighbour's products with the others lead to the same axes as the covariance, which is larger for images.
         variances, shares = tf.linalg.eigh(tf.matmul(around, around, transpose_b=True))
         # Where neighbours differ by rounding alone they have no axis.
-        rounding = 1e-12 * tf.reduce_sum(tf.square(neighbours), axis=(1, 2))[:, None]
-        variances = tf.where(variances > 1e-6 * variances[:, -1:] + rounding, variances, np.inf)
-        return mean, tf.matmul((shares / tf.sqrt(variances)[:, None])[..., -n_components:], around, transpose_a=True)
+        size = tf.reduce_sum(tf.square(neighbours), axis=(1, 2))
+        real = variances > 1e-6 * variances[:, -1:] + 1e-12 * size[:, None]
+        scales = tf.sqrt(tf.where(real, variances, np.inf))
+        axes = tf.matmul((shares / scales[:, None])[..., -n_components:], around, transpose_a=True)
+        left = tf.reduce_sum(tf.maximum(variances[:, :-n_components], 0), axis=1)
+        return mean, axes, tf.maximum(left, 1e-6 * size) / k
 
     def read(_: Any, x: Any) -> Any:
         x = _flat(x)
-        mean, axes = map(tf.stop_gradient, plane(x))
+        mean, axes, left = map(tf.stop_gradient, plane(x))
         away = x[:, None] - mean
         beyond = away - tf.matmul(tf.matmul(away, axes, transpose_b=True), axes)
-        return tf.reduce_sum(tf.square(beyond), axis=(1, 2))
+        return tf.math.divide_no_nan(tf.reduce_sum(tf.square(beyond), axis=(1, 2)), left)
 
     return FittedScore("distance to local PCA", lambda x: x, read, made_from=frozenset(_digests(x)))
 

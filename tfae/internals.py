@@ -128,11 +128,25 @@ class _AsOneDevice:
         return function(*args)
 
 
+Block = tuple[Any, np.ndarray, np.ndarray]
+
+
+class Epoch(Iterator):
+    """One pass over `Batches` or a `Stream`. Keras begins two in each epoch and uses one: the other never shuffles.
+
+    An item stands for the steps of one call of the train function. It is a list of blocks: data, the numbers of the
+    samples in batches of one size, shape ``(count, batch_size)``, and those of one other batch, which may be none.
+    """
+
+    def __init__(self, items: Iterator[list[Block]]) -> None:
+        self._items = items
+
+    def __next__(self) -> list[Block]:
+        return next(self._items)
+
+
 class Batches(DataAdapter):
     """Samples in memory for Keras's loop, in its own order, of which the train function gets the numbers alone.
-
-    An epoch is an iterator whose items stand for `steps` batches: the data, the numbers of the samples in the full
-    batches, shape ``(count, batch_size)``, and those of the batch that is left over at the end, which may be none.
 
     Parameters
     ----------
@@ -159,26 +173,54 @@ class Batches(DataAdapter):
     def get_tf_dataset(self) -> "Batches":
         return self
 
-    def __iter__(self) -> "Epoch":
-        return Epoch(self._blocks())
+    def __iter__(self) -> Epoch:
+        return Epoch(self._items())
 
-    def _blocks(self) -> Iterator[tuple[Any, np.ndarray, np.ndarray]]:
+    def _items(self) -> Iterator[list[Block]]:
         (order,) = self._order.as_numpy_iterator()
         block = self._batch_size * self._steps
         for start in range(0, self._n, block):
             numbers = order[start : start + block].astype("int32")
             full = len(numbers) // self._batch_size * self._batch_size
-            yield self._data, numbers[:full].reshape(-1, self._batch_size), numbers[full:]
+            yield [(self._data, numbers[:full].reshape(-1, self._batch_size), numbers[full:])]
 
 
-class Epoch(Iterator):
-    """One pass over `Batches`. Keras begins two in each epoch and uses one: the other never shuffles."""
+class Stream:
+    """A ``tf.data.Dataset`` for Keras's loop, of which the train function gets `steps` batches at a time.
 
-    def __init__(self, blocks: Iterator[tuple[Any, np.ndarray, np.ndarray]]) -> None:
-        self._blocks = blocks
+    Batches that follow each other and are alike in shape are put together to blocks of at most `most_bytes`.
 
-    def __next__(self) -> tuple[Any, np.ndarray, np.ndarray]:
-        return next(self._blocks)
+    Parameters
+    ----------
+    dataset : tf.data.Dataset
+        Of tensors whose first axis is samples.
+    steps, most_bytes : int
+    """
+
+    def __init__(self, dataset: tf.data.Dataset, steps: int, most_bytes: int = 64 << 20) -> None:
+        self._dataset, self._steps, self._most_bytes = dataset, steps, most_bytes
+
+    def __iter__(self) -> Epoch:
+        return Epoch(self._items(iter(self._dataset)))
+
+    def _items(self, batches: Iterator[Any]) -> Iterator[list[Block]]:
+        while some := list(itertools.islice(batches, self._steps)):
+            alike = itertools.groupby(some, lambda batch: [part.shape for part in keras.tree.flatten(batch)])
+            yield [block for _, group in alike for block in self._blocks(list(group))]
+
+    def _blocks(self, batches: list[Any]) -> Iterator[Block]:
+        """Return batches of one size as blocks of one size, filled up where needed, so that it is compiled once."""
+        parts = keras.tree.flatten(batches[0])
+        n, size = len(parts[0]), sum(part.dtype.size * part.shape.num_elements() for part in parts)
+        most = max(1, min(self._steps, self._most_bytes // max(1, size)))
+        for start in range(0, len(batches), most):
+            block = batches[start : start + most]
+            if len(block) == 1:
+                yield block[0], np.empty((0, n), "int32"), np.arange(n, dtype="int32")
+            else:
+                filled = block + block[:1] * (most - len(block))
+                data = keras.tree.map_structure(lambda *same: tf.concat(same, 0), *filled)
+                yield data, np.arange(len(block) * n, dtype="int32").reshape(-1, n), np.empty(0, "int32")
 
 
 # --- every call of a layer -------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from keras import ops
 
 from tfae import internals
 from tfae.cluster import watched_peers
-from tfae.internals import Batches, Epoch, all_layers, strategy_of
+from tfae.internals import Batches, Epoch, Stream, all_layers, strategy_of
 from tfae.replicas import Share, current_share, is_shared, numbers_of_replicas, working_on
 
 _step = threading.local()  # each replica of a step is traced by a thread of its own
@@ -46,9 +46,10 @@ class Trainer(internals.OpenLoop):
     ``fit`` and ``evaluate`` stay Keras's own. Under a strategy, loss and gradients are those of the mean over the
     global batch, uneven shares included, and logs are those of the whole data, not of one replica.
 
-    Compiled with ``steps_per_execution`` above 1, ``fit`` on arrays runs that many steps in one program: the same
-    samples in the same order and with the same noise as otherwise, without Python in between. With
-    ``jit_compile=True`` XLA compiles it, except for convolutions and recurrent layers on a CPU, which XLA slows down.
+    Compiled with ``steps_per_execution`` above 1, ``fit`` on arrays or a ``tf.data.Dataset`` runs that many steps in
+    one program: the same samples in the same order and with the same noise as otherwise, without Python in between.
+    With ``jit_compile=True`` XLA compiles it, except for convolutions and recurrent layers on a CPU, which XLA slows
+    down.
 
     Raises
     ------
@@ -122,18 +123,25 @@ class Trainer(internals.OpenLoop):
             if not args and self._fits_one_program(x, y, kwargs):
                 x, y = self._batches(x, y, **kwargs), None
                 kwargs.pop("sample_weight", None)
+            elif isinstance(x, tf.data.Dataset) and self._streams_in_blocks(x, *args, **kwargs):
+                internals.build(self, x.element_spec)
+                self._in_blocks = True
             return super().fit(x, y, *args, **kwargs)
         finally:
-            self._in_memory = False
+            self._in_memory = self._in_blocks = False
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         with watched_peers():
             return super().evaluate(*args, **kwargs)
 
     _in_memory = False  # whether all that `fit` goes through are arrays
+    _in_blocks = False  # whether what `fit` prepares next is a dataset to train on, many steps at a time
 
     def prepared(self, dataset: Any) -> Any:
         """Spare arrays the search for the best prefetching, which takes a core and holds up the end of each epoch."""
+        if self._in_blocks:
+            self._in_blocks = False
+            return Stream(dataset, self.steps_per_execution)
         if not self._in_memory or not isinstance(dataset, tf.data.Dataset):
             return dataset
         options = tf.data.Options()
@@ -152,6 +160,12 @@ class Trainer(internals.OpenLoop):
         known = x is not None and (y is not None or weights is None)  # Keras has words about weights without targets
         plain = not any(options.get(name) for name in ("validation_split", "steps_per_epoch", "class_weight"))
         return many and paired and known and plain and options.get("shuffle", True) in (True, False)
+
+    def _streams_in_blocks(self, x: tf.data.Dataset, *_: Any, **options: Any) -> bool:
+        """Whether many steps are wanted, and all that comes are plain tensors of samples."""
+        specs = keras.tree.flatten(x.element_spec)
+        plain = all(isinstance(spec, tf.TensorSpec) and spec.shape.rank for spec in specs)
+        return self.compiled and self.steps_per_execution > 1 and not self.run_eagerly and plain
 
     def _batches(
         self, x: Any, y: Any, sample_weight: Any = None, batch_size: int | None = None, shuffle: bool = True, **_: Any
@@ -277,11 +291,13 @@ def _many_steps(model: Trainer) -> Callable[[Epoch], Any]:
         return (compiled_step if model.jit_compile and noisy else step)(data, rows)
 
     def program(epoch: Epoch) -> Any:
-        data, full, last = next(epoch)
-        if len(full):
-            order = np.resize(full, (model.steps_per_execution, full.shape[1]))  # of one shape, so compiled once
-            logs = _call(full_batches, data, order, np.int32(len(full)))
-        return _call(last_batch, data, last) if len(last) else logs
+        for data, full, last in next(epoch):
+            if len(full):
+                order = np.resize(full, (model.steps_per_execution, full.shape[1]))  # of one shape, so compiled once
+                logs = _call(full_batches, data, order, np.int32(len(full)))
+            if len(last):
+                logs = _call(last_batch, data, last)
+        return logs
 
     return program
 
