@@ -216,11 +216,19 @@ def test_a_stream_gives_all_batches_in_their_order(most_bytes):
         for item in items:
             for (x, y), full, last in item:
                 assert (x == -y).numpy().all()
+                assert (last is None) == (most_bytes == 1)
+                last = np.arange(len(x)) if last is None else last
                 seen += [x.numpy()[numbers] for numbers in (*full, *([last] if len(last) else []))]
                 shapes |= {len(x)} if len(full) else set()
         assert len(items) == 2 and len(seen) == 6
         assert all(np.array_equal(a, b) for a, b in zip(seen, parts, strict=True))
         assert shapes == {1 << 20: {12}, 96: {6}, 1: set()}[most_bytes]  # one size, so that it is compiled once
+
+
+def test_a_batch_whose_parts_are_not_all_samples_stays_as_it_is():
+    dataset = tf.data.Dataset.from_tensors((tf.ones((3, 2)), tf.ones((3, 2)), tf.ones(1))).repeat(2)
+    (item,) = internals.Stream(dataset, 4)
+    assert [(len(full), last, len(batch[2])) for batch, full, last in item] == [(0, None, 1)] * 2
 
 
 # --- every call of a layer, and other derivatives --------------------------------------------------------------------

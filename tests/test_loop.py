@@ -365,8 +365,10 @@ def test_a_dataset_without_end_is_trained_on_for_as_many_steps_as_are_wanted(tab
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("most_bytes", [1 << 20, 400, 1])  # all steps in a block, two of them, none
 @pytest.mark.parametrize("jit", [False, True])
-def test_noise_of_a_stream_does_not_depend_on_how_many_steps_run_at_once(jit):
+def test_noise_of_a_stream_does_not_depend_on_how_many_steps_run_at_once(monkeypatch, jit, most_bytes):
+    monkeypatch.setattr(loop, "Stream", lambda *options: internals.Stream(*options, most_bytes))
     x = np.random.default_rng(0).random((20, 8)).astype("float32")
     trained = []
     for steps in (1, 3):
@@ -396,6 +398,16 @@ def test_a_stream_weighs_classes_and_builds_a_model(table, streams):
         history = model.fit(dataset, epochs=2, class_weight={0: 3.0, 1: 0.5}, shuffle=False, verbose=0).history
         trained.append((model, history))
     assert len(streams) == 1
+    assert_the_same_training(*trained)
+
+
+@pytest.mark.slow
+def test_one_weight_for_a_whole_batch_of_a_dataset_is_that_of_each_sample(table):
+    trained = []
+    for fast in (False, True):
+        dataset = tf.data.Dataset.from_tensor_slices((table, 1 - table)).batch(32)
+        dataset = dataset.map(lambda x, y: (x, y, tf.reduce_mean(x)[tf.newaxis]))
+        trained.append(fitted(dataset, shuffle=False, fast=fast))
     assert_the_same_training(*trained)
 
 

@@ -128,14 +128,15 @@ class _AsOneDevice:
         return function(*args)
 
 
-Block = tuple[Any, np.ndarray, np.ndarray]
+Block = tuple[Any, np.ndarray, np.ndarray | None]
 
 
 class Epoch(Iterator):
     """One pass over `Batches` or a `Stream`. Keras begins two in each epoch and uses one: the other never shuffles.
 
     An item stands for the steps of one call of the train function. It is a list of blocks: data, the numbers of the
-    samples in batches of one size, shape ``(count, batch_size)``, and those of one other batch, which may be none.
+    samples in batches of one size, shape ``(count, batch_size)``, and those of one batch of another size, which may
+    have none. Where there is None instead of these, the data are a batch themselves.
     """
 
     def __init__(self, items: Iterator[list[Block]]) -> None:
@@ -209,18 +210,22 @@ class Stream:
             yield [block for _, group in alike for block in self._blocks(list(group))]
 
     def _blocks(self, batches: list[Any]) -> Iterator[Block]:
-        """Return batches of one size as blocks of one size, filled up where needed, so that it is compiled once."""
+        """Return batches of one shape as blocks of one shape, filled up where needed, so that it is compiled once."""
         parts = keras.tree.flatten(batches[0])
         n, size = len(parts[0]), sum(part.dtype.size * part.shape.num_elements() for part in parts)
-        most = max(1, min(self._steps, self._most_bytes // max(1, size)))
+        most = min(self._steps, self._most_bytes // max(1, size))
+        none, large = np.empty((0, n), "int32"), most < 2
+        if large or any(len(part) != n for part in parts):  # a part that is not of samples cannot be put together
+            yield from ((batch, none, None) for batch in batches)
+            return
         for start in range(0, len(batches), most):
             block = batches[start : start + most]
             if len(block) == 1:
-                yield block[0], np.empty((0, n), "int32"), np.arange(n, dtype="int32")
+                yield block[0], none, np.arange(n, dtype="int32")
             else:
                 filled = block + block[:1] * (most - len(block))
                 data = keras.tree.map_structure(lambda *same: tf.concat(same, 0), *filled)
-                yield data, np.arange(len(block) * n, dtype="int32").reshape(-1, n), np.empty(0, "int32")
+                yield data, np.arange(len(block) * n, dtype="int32").reshape(-1, n), none[:, 0]
 
 
 # --- every call of a layer -------------------------------------------------------------------------------------------

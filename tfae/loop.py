@@ -290,12 +290,16 @@ def _many_steps(model: Trainer) -> Callable[[Epoch], Any]:
         noisy = _draws(step.get_concrete_function(data, rows))  # XLA draws other numbers
         return (compiled_step if model.jit_compile and noisy else step)(data, rows)
 
+    whole_batch = traced(model.train_step, jit_compile=model.jit_compile, reduce_retracing=True)
+
     def program(epoch: Epoch) -> Any:
         for data, full, last in next(epoch):
             if len(full):
                 order = np.resize(full, (model.steps_per_execution, full.shape[1]))  # of one shape, so compiled once
                 logs = _call(full_batches, data, order, np.int32(len(full)))
-            if len(last):
+            if last is None:
+                logs = whole_batch(data)
+            elif len(last):
                 logs = _call(last_batch, data, last)
         return logs
 
