@@ -70,7 +70,7 @@ FIGURES = [
     ),
     *(
         Figure(
-            f"anomalies, {name}, one class against nine: mean AUROC, %", benchmark, column("mean", 4),
+            f"anomalies, {name}, one class against nine, local PCA: mean AUROC, %", benchmark, column("mean", 4),
             {
                 "PCA": column("mean", 0), "5-NN": column("mean", 1), "LOF": column("mean", 2),
                 "isolation forest": column("mean", 3), "variational autoencoder": column("mean", 5), **published,
