@@ -210,7 +210,7 @@ def test_a_stream_gives_all_batches_in_their_order(most_bytes):
     parts = np.split(rows, np.cumsum(sizes)[:-1])
     spec = tf.TensorSpec((None, 2)), tf.TensorSpec((None, 2))
     dataset = tf.data.Dataset.from_generator(lambda: ((part, -part) for part in parts), output_signature=spec)
-    stream = internals.Stream(dataset, 4, most_bytes)
+    stream = internals.Stream(dataset, 4, most_bytes=most_bytes)
     for _ in range(2):  # it can be gone through again
         items, seen, shapes = list(stream), [], set()
         for item in items:

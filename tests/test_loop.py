@@ -368,7 +368,7 @@ def test_a_dataset_without_end_is_trained_on_for_as_many_steps_as_are_wanted(tab
 @pytest.mark.parametrize("most_bytes", [1 << 20, 400, 1])  # all steps in a block, two of them, none
 @pytest.mark.parametrize("jit", [False, True])
 def test_noise_of_a_stream_does_not_depend_on_how_many_steps_run_at_once(monkeypatch, jit, most_bytes):
-    monkeypatch.setattr(loop, "Stream", lambda *options: internals.Stream(*options, most_bytes))
+    monkeypatch.setattr(loop, "Stream", lambda *options: internals.Stream(*options, most_bytes=most_bytes))
     x = np.random.default_rng(0).random((20, 8)).astype("float32")
     trained = []
     for steps in (1, 3):

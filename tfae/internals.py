@@ -198,7 +198,7 @@ class Stream:
     steps, most_bytes : int
     """
 
-    def __init__(self, dataset: tf.data.Dataset, steps: int, most_bytes: int = 64 << 20) -> None:
+    def __init__(self, dataset: tf.data.Dataset, steps: int, *, most_bytes: int = 64 << 20) -> None:
         self._dataset, self._steps, self._most_bytes = dataset, steps, most_bytes
 
     def __iter__(self) -> Epoch:
