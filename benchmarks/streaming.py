@@ -220,7 +220,7 @@ def train(x, images: int, shuffle: bool = False) -> None:
 
     model = models.dense_autoencoder((28, 28, 1), 32, seed=0)
     model.compile("adam", "mse", jit_compile=True, steps_per_execution=STEPS)
-    steps = images // TURNS // BATCH_SIZE
+    steps = of_a_turn(images) // BATCH_SIZE
     options = (
         {"batch_size": BATCH_SIZE} if isinstance(x, np.ndarray) else {"steps_per_epoch": steps, "shuffle": shuffle}
     )

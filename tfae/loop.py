@@ -123,7 +123,7 @@ class Trainer(internals.OpenLoop):
             if not args and self._fits_one_program(x, y, kwargs):
                 x, y = self._batches(x, y, **kwargs), None
                 kwargs.pop("sample_weight", None)
-            elif isinstance(x, tf.data.Dataset) and self._streams_in_blocks(x, *args, **kwargs):
+            elif isinstance(x, tf.data.Dataset) and self._streams_in_blocks(x):
                 internals.build(self, x.element_spec)
                 self._in_blocks = True
             return super().fit(x, y, *args, **kwargs)
@@ -161,7 +161,7 @@ class Trainer(internals.OpenLoop):
         plain = not any(options.get(name) for name in ("validation_split", "steps_per_epoch", "class_weight"))
         return many and paired and known and plain and options.get("shuffle", True) in (True, False)
 
-    def _streams_in_blocks(self, x: tf.data.Dataset, *_: Any, **options: Any) -> bool:
+    def _streams_in_blocks(self, x: tf.data.Dataset) -> bool:
         """Whether many steps are wanted, and all that comes are plain tensors of samples."""
         specs = keras.tree.flatten(x.element_spec)
         plain = all(isinstance(spec, tf.TensorSpec) and spec.shape.rank for spec in specs)
