@@ -11,6 +11,8 @@ from keras import layers
 
 from tfae import attribution, data, models, targets
 
+pytestmark = pytest.mark.usefixtures("asked_again")
+
 GOLDEN = np.load(Path(__file__).parent / "golden" / "attribution.npz")
 METHODS = {
     "gradient": attribution.gradient,
@@ -23,7 +25,7 @@ METHODS = {
     ),
     "lrp_epsilon": lambda target, x: attribution.lrp(target, x, epsilon=1e-9),
     "lrp_z+": lambda target, x: attribution.lrp(target, x, rule="z+", epsilon=1e-9),
-    "grad_cam": attribution.grad_cam,
+    "grad_cam": lambda target, x: attribution.grad_cam(target, x),
 }
 
 

@@ -7,6 +7,8 @@ from keras import layers, ops
 
 from tfae import attribution, relevance, targets
 
+pytestmark = pytest.mark.usefixtures("asked_again")
+
 RNG = np.random.default_rng(0)
 PICTURES = RNG.normal(size=(3, 8, 8, 4)).astype("float32")
 SERIES = RNG.normal(size=(3, 5, 6)).astype("float32")

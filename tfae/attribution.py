@@ -18,7 +18,7 @@ thing that is looked for: then give a `baseline`, such as the mean of normal sam
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -31,7 +31,7 @@ from scipy.special import roots_legendre
 
 from tfae import relevance
 from tfae.checks import check_inputs, check_number, check_samples, check_seed, check_size
-from tfae.hooks import LayerCall, find_call, in_float32, makers, recording
+from tfae.hooks import LayerCall, find_call, makers, recording
 from tfae.inference import batches, check_finite, in_batches, inference, name_of
 from tfae.internals import graph_with_derivatives, operations_in_functions
 from tfae.losses import at_least_float32
@@ -466,26 +466,27 @@ def grad_cam(target: Scalars, x: Any, *, layer: str | keras.Layer | None = None,
     if x.ndim not in PLACES:
         raise ValueError(f"Grad-CAM needs {' or '.join(PLACES.values())}; x has shape {x.shape}")
 
-    def heat(samples: np.ndarray) -> tuple[Any, Any]:
-        batch = tf.constant(samples)
-        with tf.GradientTape() as tape, recording() as calls:
-            tape.watch(batch)
-            value = _scalars(target, batch)
-        activation = (_last_with_places(calls, x.ndim) if layer is None else find_call(calls, layer)).output
-        slope = tape.gradient(value, activation)
-        if len(activation.shape) != x.ndim or slope is None:
-            raise ValueError(
-                f"the target does not depend on {PLACES[x.ndim]} that layer {layer!r} returns; name a convolutional "
-                f"layer before the target"
-            )
-        activation, slope = at_least_float32(activation), at_least_float32(slope)
-        weights = ops.mean(slope, axis=tuple(range(1, x.ndim - 1)), keepdims=True)  # one for each channel
-        return value, _drawn_to(ops.relu(ops.sum(weights * activation, axis=-1, keepdims=True)), x.shape[1:-1])
-
-    parts = zip(*(heat(batch) for batch in batches(x, batch_size)), strict=True)
-    outputs, values = (_finite(np.concatenate(part), target) for part in parts)
+    run = _runner(_heat, target, x, layer, often=False)
+    outputs, values = map(np.concatenate, zip(*(run(batch) for batch in batches(x, batch_size)), strict=True))
     axiom = "weighted activations need not add up to anything"
     return Attribution(values, "Grad-CAM", name_of(target), outputs, None, axiom)
+
+
+def _heat(target: Scalars, layer: str | keras.Layer | None, batch: Any) -> tuple[Any, Any]:
+    axes = len(batch.shape)
+    with tf.GradientTape() as tape, recording() as calls:
+        tape.watch(batch)
+        value = _scalars(target, batch)
+    activation = (_last_with_places(calls, axes) if layer is None else find_call(calls, layer)).output
+    slope = tape.gradient(value, activation)
+    if len(activation.shape) != axes or slope is None:
+        raise ValueError(
+            f"the target does not depend on {PLACES[axes]} that layer {layer!r} returns; name a convolutional layer "
+            f"before the target"
+        )
+    activation, slope = at_least_float32(activation), at_least_float32(slope)
+    weights = ops.mean(slope, axis=tuple(range(1, axes - 1)), keepdims=True)  # one for each channel
+    return value, _drawn_to(ops.relu(ops.sum(weights * activation, axis=-1, keepdims=True)), batch.shape[1:-1])
 
 
 def _last_with_places(calls: list[LayerCall], axes: int) -> LayerCall:
@@ -570,17 +571,18 @@ def lrp(
     check_number(epsilon, "epsilon", 0, open_ends=True)
     check_number(gamma, "gamma", 0)
     x = _checked(x)
-    with recording() as calls:
-        target.network(tf.constant(x[:1]))
-    with in_float32(call.layer for call in calls):
-        way = relevance.Rule(rule, epsilon, gamma)
-        parts = [relevance.hand_back(target, tf.constant(batch), way) for batch in batches(x, batch_size)]
+    run = _runner(relevance.hand_back, target, x, relevance.Rule(rule, epsilon, gamma), often=False)
+    parts = [run(batch) for batch in batches(x, batch_size)]
+    for trouble in filter(None, np.concatenate([part.troubles for part in parts])):
+        raise ValueError(trouble.decode())
+    keys = ("received", "handed_on", "kept_by_bias", "lost")
+    sums = np.sum([part.sums for part in parts], axis=0).tolist()
     ledger = [
-        rows[0] | {key: sum(row[key] for row in rows) for key in ("received", "handed_on", "kept_by_bias", "lost")}
-        for rows in zip(*(part.ledger for part in parts), strict=True)
+        {"layer": layer.decode(), "kind": kind.decode(), **dict(zip(keys, row, strict=True))}
+        for (layer, kind), row in zip(parts[0].names, sums, strict=True)
     ]
-    outputs = _finite(np.concatenate([part.outputs for part in parts]), target)
-    values = _finite(np.concatenate([part.values for part in parts]), target)
+    outputs = np.concatenate([part.outputs for part in parts])
+    values = np.concatenate([part.values for part in parts])
     axiom = "values and what biases keep add up to the target; the gap is what biases and epsilon kept"
     gap = _gap(values, outputs, np.zeros_like(outputs))
     return Attribution(values, f"LRP-{rule}", name_of(target), outputs, gap, axiom, ledger=ledger)
@@ -799,16 +801,16 @@ def _signature(x: np.ndarray) -> tf.TensorSpec:
     return tf.TensorSpec((None, *x.shape[1:]), tf.float32)
 
 
-def _runner(function: Callable[[Scalars, Any], Any], target: Scalars, x: np.ndarray, often: bool = True) -> Callable:
-    """Return ``function(target, batch)`` as a function of arrays with finite answers.
+def _runner(function: Callable, target: Scalars, x: np.ndarray, *options: Hashable, often: bool = True) -> Callable:
+    """Return ``function(target, *options, batch)`` as a function of arrays with finite answers.
 
     A `Target` becomes a graph, which runs two to three times as fast as one operation after another, and is kept. What
     is not asked `often` gets its graph at the second question: the first is answered before a graph would be made. Any
     other callable may do what no graph can hold, and runs as it is.
     """
-    run: Callable = partial(function, target)
+    run: Callable = partial(function, target, *options)
     if isinstance(target, Target):
-        question = function, x.shape[1:]
+        question = function, options, x.shape[1:]
         if question not in target.graphs and (often or question in target.asked):
             target(tf.constant(x[:1]))  # what is not yet built is built here, outside the graph
             target.graphs[question] = tf.compat.v1.wrap_function(run, [_signature(x)])
@@ -816,7 +818,11 @@ def _runner(function: Callable[[Scalars, Any], Any], target: Scalars, x: np.ndar
         run = target.graphs.get(question, run)
 
     def arrays(batch: np.ndarray) -> Any:
-        return keras.tree.map_structure(lambda part: _finite(np.asarray(part), target), run(tf.constant(batch)))
+        parts = keras.tree.map_structure(np.asarray, run(tf.constant(batch)))
+        for part in keras.tree.flatten(parts):
+            if part.dtype.kind == "f":
+                _finite(part, target)
+        return parts
 
     return arrays
 

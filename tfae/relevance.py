@@ -15,14 +15,14 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 from keras import layers, ops
 
-from tfae.hooks import LayerCall, makers, recording, without_activation
+from tfae.hooks import LayerCall, in_float32, makers, recording, without_activation
 from tfae.targets import Target
 
 RULES = ("epsilon", "z+", "gamma")
@@ -66,32 +66,37 @@ class Rule:
     gamma: float
 
 
-@dataclass(frozen=True, eq=False)
-class Relevance:
-    """What a target's value becomes at the inputs, and on the way.
+class Relevance(NamedTuple):
+    """What a target's value becomes at the inputs, and on the way: tensors, so that a graph can return them.
 
     Attributes
     ----------
-    outputs : ndarray, shape (n,)
+    outputs : tensor, shape (n,)
         The target of each sample.
-    values : ndarray, of the shape of the samples
-    ledger : list of dict
-        As `tfae.attribution.Attribution` has it.
+    values : tensor, of the shape of the samples
+    names : tensor of str, shape (layers, 2)
+        Of each layer on the way and of its class, from the target to the input.
+    sums : tensor, shape (layers, 4)
+        What each received, handed on, kept by its bias and lost, over the whole batch.
+    troubles : tensor of str
+        Why no sum can be made of the target or of a layer after all, in their order; empty where all is well.
     """
 
-    outputs: np.ndarray
-    values: np.ndarray
-    ledger: list[dict[str, Any]]
+    outputs: Any
+    values: Any
+    names: Any
+    sums: Any
+    troubles: Any
 
 
-def hand_back(target: Target, x: Any, rule: Rule) -> Relevance:
+def hand_back(target: Target, rule: Rule, x: Any) -> Relevance:
     """Return the relevance of each input of a batch.
 
     Parameters
     ----------
     target : tfae.targets.Target
-    x : tensor, shape (n, *sample)
     rule : Rule
+    x : tensor, shape (n, *sample)
 
     Returns
     -------
@@ -100,13 +105,20 @@ def hand_back(target: Target, x: Any, rule: Rule) -> Relevance:
     Raises
     ------
     ValueError
-        If the target is no weighted sum of outputs, if a layer has no rule, or if the network computes something
-        outside its layers.
+        If a layer has no rule, keeps its weights in another precision than float32, or if the network computes
+        something outside its layers.
     """
+    with recording() as calls:
+        target.network(x[:1])
+    with in_float32(call.layer for call in calls):
+        return _hand_back(target, rule, x)
+
+
+def _hand_back(target: Target, rule: Rule, x: Any) -> Relevance:
     with recording() as calls, tf.GradientTape(persistent=True) as tape:
         tape.watch(x)
         outputs = target.outputs(x)
-    value, start = _first_relevance(target, outputs, x)
+    value, start, trouble = _first_relevance(target, outputs, x)
     steps = [call for call in calls if call.is_leaf or isinstance(call.layer, WHOLE)]
     made = makers(calls)
     gates, merged = _gates(steps), _merged(steps) if rule.name != "epsilon" else {}
@@ -117,7 +129,7 @@ def hand_back(target: Target, x: Any, rule: Rule) -> Relevance:
         return floating and (part is x or id(part) in made or tape.gradient(part, x) is not None)
 
     waiting = {id(outputs): start}  # relevance by the tensor that holds it
-    ledger = []
+    names, sums, troubles = [], [], [trouble]
     for call in reversed(calls):
         if call.changes_nothing or id(call.output) not in waiting:
             continue  # the layer did nothing, or nothing that the target depends on
@@ -127,49 +139,52 @@ def hand_back(target: Target, x: Any, rule: Rule) -> Relevance:
             continue
         received = waiting.pop(id(call.output))
         places = [place for place, part in enumerate(call.arguments) if is_signal(part)]
-        shares, kept = _shares(call, places, received, gates, merged, rule)
+        shares, kept, found = _shares(call, places, received, gates, merged, rule)
         for tensor, share in shares:
             waiting[id(tensor)] = waiting.get(id(tensor), 0) + share
-        sums = {"received": received, "kept_by_bias": kept}
-        entry = {name: float(np.sum(part, dtype="float64")) for name, part in sums.items()}
-        entry["handed_on"] = float(sum(np.sum(share, dtype="float64") for _, share in shares))
-        entry["lost"] = entry["received"] - entry["handed_on"] - entry["kept_by_bias"]
-        ledger.append({"layer": call.layer.name, "kind": type(call.layer).__name__, **entry})
+        parts = [_total(received), sum(_total(share) for _, share in shares), _total(kept)]
+        names.append([call.layer.name, type(call.layer).__name__])
+        sums.append([*parts, parts[0] - parts[1] - parts[2]])
+        troubles += found
     if set(waiting) != {id(x)}:
         raise _not_followed("to the input: the network computes something outside its layers")
-    return Relevance(np.asarray(value), np.asarray(waiting[id(x)]), ledger)
+    names, sums = tf.convert_to_tensor(names, tf.string), tf.convert_to_tensor(sums, tf.float64)
+    return Relevance(value, waiting[id(x)], names, sums, tf.stack(troubles))
 
 
-def _first_relevance(target: Target, outputs: Any, x: Any) -> tuple[Any, Any]:
-    """Return a target that is a weighted sum of outputs, and what each of them adds to it."""
+def _total(part: Any) -> Any:
+    return tf.reduce_sum(tf.cast(part, tf.float64))
+
+
+def _first_relevance(target: Target, outputs: Any, x: Any) -> tuple[Any, Any, Any]:
+    """Return a target that is a weighted sum of outputs, what each of them adds to it, and the trouble if it is not."""
     with tf.GradientTape() as tape:
         tape.watch(outputs)
         value = target.read(outputs, x)
     start = outputs * tape.gradient(value, outputs)
-    missed = np.abs(np.sum(np.reshape(start, (len(x), -1)), axis=1) - value)
-    if missed.max() > 1e-4 * np.abs(value).max() + 1e-7:
-        raise ValueError(
-            f"{target.name} is not a weighted sum of the network's outputs, so it has no relevance to hand back; "
-            f"explain an output, a code unit or a pixel with lrp, and this with integrated_gradients"
-        )
-    return value, start
+    missed = ops.abs(ops.sum(tf.reshape(start, (tf.shape(value)[0], -1)), axis=1) - value)
+    says = (
+        f"{target.name} is not a weighted sum of the network's outputs, so it has no relevance to hand back; explain "
+        f"an output, a code unit or a pixel with lrp, and this with integrated_gradients"
+    )
+    return value, start, _trouble(ops.max(missed) > 1e-4 * ops.max(ops.abs(value)) + 1e-7, says)
 
 
 def _shares(
     call: LayerCall, places: list[int], received: Any, gates: set[int], merged: dict[int, LayerCall], rule: Rule
-) -> tuple[list[tuple[Any, Any]], Any]:
-    """Return the tensors that one call took with the relevance of each, and what it keeps of what it received."""
+) -> tuple[list[tuple[Any, Any]], Any, list[Any]]:
+    """Return the tensors that one call took with the relevance of each, what the call keeps, and its troubles."""
     layer, kind = call.layer, _kind(call)
     taken = [call.arguments[place] for place in places]
     if _activation(call) in MIXING:
         raise ValueError("a softmax mixes all its inputs and has no rule here; explain targets.logit instead")
     if not taken:
-        return [], received  # a constant
+        return [], received, []  # a constant
     if kind in ELEMENTWISE or (kind == "BatchNormalization" and id(taken[0]) in merged):
-        return [(taken[0], received)], 0.0
+        return [(taken[0], received)], 0.0, []
     if rule.name != "epsilon" and isinstance(layer, LINEAR):
-        share, kept = _by_sign(call, taken[0], received, merged.get(id(call.output)), rule)
-        return [(taken[0], share)], kept
+        share, kept, trouble = _by_sign(call, taken[0], received, merged.get(id(call.output)), rule)
+        return [(taken[0], share)], kept, [trouble]
 
     factors = 1
     if isinstance(layer, ATTENTION):
@@ -199,19 +214,18 @@ def _shares(
         slopes = tape.gradient(z, copies, output_gradients=quotient, unconnected_gradients="zero")
         shares = [tensor * slope / factors for tensor, slope in zip(copies, slopes, strict=True)]
         kept, received = at_zero * quotient, z * quotient
-    _check_same(call, z)
-    _check_closed(call, received, shares, kept)
-    return list(zip(taken, shares, strict=True)), kept
+    troubles = [_not_the_same(call, z), _not_closed(call, received, shares, kept)]
+    return list(zip(taken, shares, strict=True)), kept, troubles
 
 
-def _by_sign(call: LayerCall, a: Any, received: Any, normalised: LayerCall | None, rule: Rule) -> tuple[Any, Any]:
+def _by_sign(call: LayerCall, a: Any, received: Any, normalised: LayerCall | None, rule: Rule) -> tuple[Any, Any, Any]:
     """Split the products a_j w_jk by their sign and hand relevance back in their proportion.
 
     A batch normalisation that follows at once is part of the weights, s w and s b + t, as at the time of prediction.
     """
     layer = call.layer
     if not isinstance(layer.kernel, keras.Variable):
-        raise _no_rule(call, "its kernel is computed from other weights")
+        raise ValueError(_without_rule(call, "its kernel is computed from other weights"))
     w, b = ops.convert_to_tensor(layer.kernel), ops.convert_to_tensor(layer.bias) if layer.use_bias else 0.0
 
     def products(a: Any, w: Any) -> Any:
@@ -233,7 +247,6 @@ def _by_sign(call: LayerCall, a: Any, received: Any, normalised: LayerCall | Non
             positive, negative = s_up * positive + s_down * negative, s_up * negative + s_down * positive
             b = s * b + t
     z = positive + negative + b
-    _check_same(call, z)
     if rule.name == "z+":
         weights = [(positive, received / _away_from_zero(positive, rule.epsilon))]
         kept: Any = ops.where(positive > 0, 0.0, received)
@@ -248,7 +261,7 @@ def _by_sign(call: LayerCall, a: Any, received: Any, normalised: LayerCall | Non
     for products_of_sign, quotient in weights:
         for part in (up, down):
             share = share + part * tape.gradient(products_of_sign, part, output_gradients=quotient)
-    return share, kept
+    return share, kept, _not_the_same(call, z)
 
 
 # --- what is held, so that the rest is a sum -------------------------------------------------------------------------
@@ -316,7 +329,7 @@ def _lstm(layer: layers.LSTM, x: Any) -> Callable:
         return ops.where(z == 0, 1.0, activation(z) / ops.where(z == 0, 1.0, z))
 
     def run(x: Any) -> Any:
-        h = c = ops.zeros((x.shape[0], layer.units))
+        h = c = ops.zeros((ops.shape(x)[0], layer.units))
         outputs, order = [], range(x.shape[1])
         for step in reversed(order) if layer.go_backwards else order:
             z = ops.matmul(x[:, step], cell.kernel) + ops.matmul(h, cell.recurrent_kernel)
@@ -355,24 +368,28 @@ def _away_from_zero(z: Any, epsilon: float) -> Any:
     return z + ops.where(z >= 0, epsilon, -epsilon)
 
 
-def _check_same(call: LayerCall, z: Any) -> None:
-    """Raise if a layer does something else than the sum that is made of it."""
+def _not_the_same(call: LayerCall, z: Any) -> Any:
+    """Return the trouble if a layer does something else than the sum that is made of it."""
     whole = call.activation is None or isinstance(call.layer, WHOLE)
     missed = ops.max(ops.abs((z if whole else call.activation(z)) - call.output))
-    if missed > 1e-3 * ops.max(ops.abs(call.output)) + 1e-6:
-        raise _no_rule(call, f"it does not return what a {type(call.layer).__name__} with its weights would")
+    says = f"it does not return what a {type(call.layer).__name__} with its weights would"
+    return _trouble(missed > 1e-3 * ops.max(ops.abs(call.output)) + 1e-6, _without_rule(call, says))
 
 
-def _check_closed(call: LayerCall, received: Any, shares: list[Any], kept: Any) -> None:
-    """Raise if what was handed on and kept is not what was received: then the layer is no sum of what it took."""
-    parts = [np.asarray(part, "float64") for part in (received, *shares, kept)]
-    missed = abs(parts[0].sum() - sum(part.sum() for part in parts[1:]))
-    if missed > 1e-3 * sum(np.abs(part).sum() for part in parts):
-        raise _no_rule(call, "what it returns is no weighted sum of what it takes")
+def _not_closed(call: LayerCall, received: Any, shares: list[Any], kept: Any) -> Any:
+    """Return the trouble if what was handed on and kept is not what was received: no sum of what the layer took."""
+    parts = [tf.cast(part, tf.float64) for part in (received, *shares, kept)]
+    missed = abs(_total(parts[0]) - sum(map(_total, parts[1:])))
+    bound = 1e-3 * sum(_total(abs(part)) for part in parts)
+    return _trouble(missed > bound, _without_rule(call, "what it returns is no weighted sum of what it takes"))
 
 
-def _no_rule(call: LayerCall, reason: str) -> ValueError:
-    return ValueError(f"lrp has no rule for {_name(call)}: {reason}; use integrated_gradients")
+def _trouble(wrong: Any, says: str) -> Any:
+    return tf.where(wrong, says, "")
+
+
+def _without_rule(call: LayerCall, reason: str) -> str:
+    return f"lrp has no rule for {_name(call)}: {reason}; use integrated_gradients"
 
 
 def _not_followed(where: str) -> ValueError:
