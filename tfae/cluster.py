@@ -5,6 +5,7 @@ workers meet before TensorFlow waits for them, `watched_peers` names those that 
 starts several workers as processes of one machine.
 """
 
+import gc
 import inspect
 import json
 import os
@@ -17,8 +18,9 @@ import tempfile
 import textwrap
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -279,7 +281,7 @@ class ClusterError(RuntimeError):
         What each worker wrote.
     """
 
-    def __init__(self, message: str, exits: Sequence[int], outputs: Sequence[str]) -> None:
+    def __init__(self, message: str, exits: Sequence[Any], outputs: Sequence[str]) -> None:
         super().__init__(message)
         self.exits, self.outputs = list(exits), list(outputs)
 
@@ -322,25 +324,51 @@ def run_cluster(
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "arguments").write_bytes(pickle.dumps(arguments))
-        script = folder / "worker.py"
-        script.write_text(source + _RUN_AND_RETURN.format(name=function.__name__))
-        with _processes(script, addresses) as processes:
-            late = _wait(processes, timeout, grace)
-        outputs = [(folder / f"output{i}").read_text(errors="replace") for i in range(workers)]
-        exits = [process.returncode for process in processes]
-        if late or any(exits):
-            raise ClusterError(_what_failed(exits, late, outputs), exits, outputs)
+        for i in range(workers):
+            config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": i}}
+            (folder / f"config{i}").write_text(json.dumps(config))
+        (folder / "workers.py").write_text(source + _RUN_AND_RETURN.format(name=function.__name__))
+        with _started(folder, workers) as exits:
+            late = _wait(exits, timeout, grace)
+        outputs = [_read(folder / f"output{i}") for i in range(workers)]
+        ends = exits()
+        if late or any(ends):
+            raise ClusterError(_what_failed(ends, late, outputs), ends, outputs)
         return [pickle.loads((folder / f"result{i}").read_bytes()) for i in range(workers)]
 
 
 _RUN_AND_RETURN = """
 
 if __name__ == "__main__":
-    import pathlib, pickle, sys
-    folder, i = pathlib.Path(__file__).parent, sys.argv[1]
-    result = {name}(*pickle.loads((folder / "arguments").read_bytes()))
-    (folder / ("result" + i)).write_bytes(pickle.dumps(result))
+    from tfae.cluster import _run_and_return
+    _run_and_return({name}, __file__)
 """
+
+
+def _run_and_return(function: Callable, script: str) -> None:
+    """Be the worker whose number the script was given; of several, be each in a process of its own.
+
+    These are forked, so that what has been imported by now, some 300 MB, is in memory once.
+    """
+    folder, numbers, workers = Path(script).parent, sys.argv[1:], {}
+    gc.freeze()  # what is searched for garbage is written to, and would not be shared any more
+    for i in numbers:
+        with warnings.catch_warnings(action="ignore"):  # of NumPy's threads, which know how to begin anew
+            worker = os.fork() if len(numbers) > 1 else 0
+        if not worker:
+            break
+        workers[worker] = i
+    if worker:
+        while workers:
+            ended, status = os.wait()
+            (folder / f"exit{workers.pop(ended)}").write_text(str(os.waitstatus_to_exitcode(status)))
+        return
+    output = os.open(folder / f"output{i}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.environ["TF_CONFIG"] = (folder / f"config{i}").read_text()
+    result = function(*pickle.loads((folder / "arguments").read_bytes()))
+    (folder / f"result{i}").write_bytes(pickle.dumps(result))
 
 
 def _source(function: Callable) -> str:
@@ -369,43 +397,63 @@ def _free_addresses(count: int) -> list[str]:
 
 
 @contextmanager
-def _processes(script: Path, addresses: list[str]) -> Iterator[list[subprocess.Popen]]:
-    """Start the workers, and leave none behind."""
-    processes = []
+def _started(folder: Path, workers: int) -> Iterator[Callable[[], list[int | None]]]:
+    """Start the workers, and leave none behind; give a function that says of each how it ended, None if it has not."""
+    forked = sys.platform == "linux" and workers > 1  # elsewhere forks are not safe, or do not exist
+    groups = [list(range(workers))] if forked else [[i] for i in range(workers)]
+    processes: list[subprocess.Popen] = []
+
+    def exits() -> list[int | None]:
+        return [
+            int(ended) if (ended := _read(folder / f"exit{i}")) else process.poll()
+            for process, group in zip(processes, groups, strict=True)
+            for i in group
+        ]
+
+    environment = os.environ | {
+        "CUDA_VISIBLE_DEVICES": "",
+        "PYTHON_COLORS": "0",  # what a worker says is read by programs as well
+        "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
+    }
     try:
-        for i in range(len(addresses)):
-            config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": i}}
-            environment = os.environ | {
-                "TF_CONFIG": json.dumps(config),
-                "CUDA_VISIBLE_DEVICES": "",
-                "PYTHON_COLORS": "0",  # what a worker says is read by programs as well
-                "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
-            }
-            with open(script.with_name(f"output{i}"), "w") as output:
-                command = [sys.executable, str(script), str(i)]
-                processes.append(subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT))
-        yield processes
+        for group in groups:
+            command = [sys.executable, str(folder / "workers.py"), *map(str, group)]
+            with open(folder / f"output{group[0]}", "w") as output:  # until a worker opens its own
+                processes.append(
+                    subprocess.Popen(
+                        command, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=forked
+                    )
+                )
+        yield exits
     finally:
         for process in processes:
-            process.kill()
+            if forked:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+            else:
+                process.kill()
         for process in processes:
             process.wait()
 
 
-def _wait(processes: list[subprocess.Popen], timeout: float, grace: float) -> list[int]:
+def _read(file: Path) -> str:
+    return file.read_text(errors="replace") if file.exists() else ""
+
+
+def _wait(exits: Callable[[], list[int | None]], timeout: float, grace: float) -> list[int]:
     """Wait for all to end; return the numbers of those that did not."""
     deadline = time.monotonic() + timeout
     failed = False
-    while late := [i for i, process in enumerate(processes) if process.poll() is None]:
-        if not failed and any(process.returncode for process in processes if process.returncode is not None):
+    while None in (ends := exits()):
+        if not failed and any(ends):
             failed, deadline = True, min(deadline, time.monotonic() + grace)
         if time.monotonic() > deadline:
-            return late
+            return [i for i, end in enumerate(ends) if end is None]
         time.sleep(0.05)
     return []
 
 
-def _what_failed(exits: list[int], late: list[int], outputs: list[str]) -> str:
+def _what_failed(exits: Sequence[Any], late: list[int], outputs: list[str]) -> str:
     def fate(i: int) -> str:
         if i in late:
             return "did not end in time and was stopped"
