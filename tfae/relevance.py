@@ -380,7 +380,7 @@ def _not_closed(call: LayerCall, received: Any, shares: list[Any], kept: Any) ->
     """Return the trouble if what was handed on and kept is not what was received: no sum of what the layer took."""
     parts = [tf.cast(part, tf.float64) for part in (received, *shares, kept)]
     missed = abs(_total(parts[0]) - sum(map(_total, parts[1:])))
-    bound = 1e-3 * sum(_total(abs(part)) for part in parts)
+    bound = 1e-3 * sum(_total(abs(part)) for part in parts) + 1e-30  # where float32 underflows
     return _trouble(missed > bound, _without_rule(call, "what it returns is no weighted sum of what it takes"))
 
 
