@@ -1,13 +1,13 @@
 """Run every benchmark that this machine allows, and write the results down with what the machine is.
 
-    python benchmarks/run_all.py [NAME ...] [--all] [--keep]
+    python benchmarks/run_all.py [NAME ...] [--gpu] [--keep]
 
 Each benchmark runs in a process of its own, one after the other; one that fails does not stop the others. Those that
-need what is not here are skipped, with the reason: MNIST (``TFAE_DATA_DIR``, or Keras's cache) or a GPU (``--all`` runs
-these without one, for hours). Peers such as PyTorch are looked for by each benchmark itself. The page,
-build/benchmarks.md, is written again after each of them, so that an interruption loses one result at most. With
-``--keep`` what a benchmark printed also goes to benchmarks/results, in a file of its own for each kind of device, with
-what the machine is: `tools/make_figures.py` puts figures from there into the README.
+need MNIST where it is not (``TFAE_DATA_DIR``, or Keras's cache) are skipped. Peers such as PyTorch are looked for by
+each benchmark itself. All of them take over two hours on two cores; the page, build/benchmarks.md, is written again
+after each, so that an interruption loses one result at most. With ``--keep`` what a benchmark printed also goes to
+benchmarks/results, in a file of its own for each kind of device, with what the machine is: `tools/make_figures.py` puts
+figures from there into the README.
 """
 
 import argparse
@@ -26,7 +26,6 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 PAGE = ROOT / "build" / "benchmarks.md"
 RESULTS = ROOT / "benchmarks" / "results"
-SLOW_WITHOUT_GPU = {"vae_likelihood"}
 VARIANTS = {  # a benchmark that is more than one
     "anomaly": ([], ["--data", "fashion_mnist"]),
     "training": (["--model", "dense"], ["--model", "conv_vae"], ["--where"]),
@@ -54,18 +53,20 @@ def main() -> int:
     known = sorted(path.stem for path in here.parent.glob("*.py") if path != here)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help=f"which ones; all, if none is given: {', '.join(known)}")
-    parser.add_argument("--all", action="store_true", help="also those that take hours on this machine")
+    parser.add_argument("--gpu", action="store_true", help="stop at once where TensorFlow sees no GPU")
     parser.add_argument("--keep", action="store_true", help="for the README: write to benchmarks/results, too")
     arguments = parser.parse_args()
     if unknown := sorted(set(arguments.names) - set(known)):
         parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(known)}")
 
     about, gpu = machine()
+    if arguments.gpu and not gpu:
+        parser.error(f"TensorFlow sees no GPU here:\n{about}")
     print(about)
     results = [Result(name, options) for name in arguments.names or known for options in VARIANTS.get(name, ([],))]
     for number, result in enumerate(results, start=1):
         script = here.with_name(f"{result.name}.py")
-        reason = missing(script, gpu or arguments.all)
+        reason = missing(script)
         print(f"\n[{number}/{len(results)}] {result.title}" + (f": skipped, {reason}" if reason else ""), flush=True)
         if reason:
             result.status = f"skipped: {reason}"
@@ -78,12 +79,10 @@ def main() -> int:
     return int(any(result.status.startswith("failed") for result in results))
 
 
-def missing(script: Path, patient: bool) -> str:
+def missing(script: Path) -> str:
     """Say what a benchmark would need and is not here; nothing, if it can run."""
     if "TFAE_DATA_DIR=" in script.read_text(encoding="utf-8") and not has_mnist():  # in how it says to call it
         return "MNIST is not here: set TFAE_DATA_DIR"
-    if script.stem in SLOW_WITHOUT_GPU and not patient:
-        return "it takes hours without a GPU; --all runs it"
     return ""
 
 
