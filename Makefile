@@ -18,7 +18,8 @@ SOURCES := $(wildcard conftest.py tfae/*.py tests/*.py tools/*.py benchmarks/*.p
 TESTED := build/tested$(if $(TFAE_DATA_DIR),-with-real-data)
 
 # A worker for each core, four at most, since each may need 3 GB. Files and chapters stay whole: their tests share much.
-PARALLEL := -n logical --maxprocesses=4 --dist loadfile
+# Their order is that of conftest.py, the longest first.
+PARALLEL := -n logical --maxprocesses=4 --dist loadfile --no-loadscope-reorder
 
 define CHECKS
 @$(BIN)/ruff check .

@@ -20,7 +20,17 @@ sys.path.insert(0, str(Path(__file__).parent / "tools"))
 from pages import solutions, text
 
 os.environ.setdefault("TFAE_EXERCISES", str(Path(__file__).parent / "build" / "exercises.json"))  # not a learner's own
+LONGEST_FIRST = (  # so that no worker begins with minutes of tests when the others have done all theirs
+    "test_matrix", "test_site", "test_loop", "test_training", "test_keras_contract", "test_explorer", "test_variants",
+    "test_appendices", "test_dictionary", "03_training", "12_generation", "13_applications", "11_trust",
+    "16_sparse_dictionaries", "15_scaling",
+)  # fmt: skip
 NUMBER = re.compile(r"(?<![\w.])[-+−]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?|(?<=[\w.])\d+(?:\.\d+)?")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {name: place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))  # stable: in a file the order stays
 
 
 @pytest.hookimpl(wrapper=True)
