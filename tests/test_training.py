@@ -63,7 +63,9 @@ def test_stop_rules_refuse_numbers_without_meaning():
 
 def test_no_patience_stops_at_the_first_epoch_without_an_improvement(images):
     model = autoencoder(optimizer=keras.optimizers.SGD(0.0))
-    history = model.fit(images, epochs=9, verbose=0, callbacks=[training.EarlyStopping("loss", patience=0)])
+    history = model.fit(
+        images, epochs=9, shuffle=False, verbose=0, callbacks=[training.EarlyStopping("loss", patience=0)]
+    )
     assert len(history.history["loss"]) == 2
 
 
