@@ -643,10 +643,27 @@ def test_weights_that_are_no_numbers_are_refused(images):
     autoencoder.encoder.layers[0].bias.assign(np.full(16, np.nan))
     target = targets.latent(autoencoder, 0)
     for method in METHODS.values():
-        with pytest.raises(ValueError, match=r"code unit 0, or its derivative, returns NaN"):
+        with pytest.raises(ValueError, match=r"code unit 0(, or its derivative, returns| are) NaN"):
             method(target, images[:2])
     with pytest.raises(ValueError, match="encoder returns NaN"):
         attribution.jacobian(autoencoder.encoder, images[:2])
+
+
+@pytest.mark.parametrize("name", ["gradient", "smooth_grad", "integrated_gradients", "grad_cam", "lrp"])
+def test_weights_that_become_no_numbers_are_refused_by_the_graph(images, name):
+    """A bias of NaN before a ReLU, of which the graph's fused kernel makes 0: finite maps of a network that is none."""
+    network = keras.Sequential([keras.Input((28, 28, 1)), layers.Conv2D(4, 3, activation="relu")])
+    network.add(layers.Flatten())
+    network.add(layers.Dense(2))
+    target, method = targets.output(network, 1), getattr(attribution, name)
+    for _ in range(2):
+        method(target, images[:2])
+    for bad in (np.nan, np.inf):
+        network.layers[0].bias.assign([0, bad, 0, 0])
+        with pytest.raises(ValueError, match=r"weights behind output 1 are NaN or infinite|or its derivative, returns"):
+            method(target, images[:2])
+    network.layers[0].bias.assign(np.zeros(4))
+    assert np.isfinite(method(target, images[:2]).values).all()
 
 
 def test_a_derivative_that_is_no_number_is_refused():

@@ -329,6 +329,15 @@ def test_a_layer_of_ones_own_that_computes_no_sum_is_refused(rule):
         explain(own, ROWS, rule=rule)
 
 
+def test_relevance_too_small_for_float32_makes_no_layer_a_trouble():
+    """The mean of 64 places receives 1e-37, of which float32 cannot hold a 64th: it hands on nothing, and says so."""
+    model = keras.Sequential([keras.Input((8, 8, 1)), layers.GlobalAveragePooling2D(), layers.Dense(1)])
+    model.layers[-1].kernel.assign([[2.2e-22]])
+    explained = explain(model, np.ones((2, 8, 8, 1)), 0, epsilon=1e-6)
+    row = explained.ledger[-1]
+    assert row["handed_on"] == 0 and row["lost"] == row["received"] > 0
+
+
 @pytest.mark.parametrize("layer", [layers.GRU(4), layers.Bidirectional(layers.LSTM(4))], ids=["GRU", "Bidirectional"])
 def test_a_layer_that_computes_between_the_layers_that_it_calls_is_named(layer):
     model = keras.Sequential([keras.Input((5, 6)), layer])

@@ -813,7 +813,7 @@ def _runner(function: Callable, target: Scalars, x: np.ndarray, *options: Hashab
         question = function, options, x.shape[1:]
         if question not in target.graphs and (often or question in target.asked):
             target(tf.constant(x[:1]))  # what is not yet built is built here, outside the graph
-            target.graphs[question] = tf.compat.v1.wrap_function(run, [_signature(x)])
+            target.graphs[question] = _graph(run, target, x)
         target.asked.add(question)
         run = target.graphs.get(question, run)
 
@@ -825,6 +825,27 @@ def _runner(function: Callable, target: Scalars, x: np.ndarray, *options: Hashab
         return parts
 
     return arrays
+
+
+def _graph(run: Callable, target: Target, x: np.ndarray) -> Callable:
+    """Return `run` as a graph, which refuses weights that are no numbers: a fused ReLU makes 0 of their NaN."""
+    graph = tf.compat.v1.wrap_function(run, [_signature(x)])
+    weights = [weight for weight in graph.variables if weight.dtype.is_floating]
+
+    def sum_of_weights() -> Any:
+        return tf.add_n([tf.constant(0.0), *(tf.reduce_sum(tf.cast(weight, tf.float32)) for weight in weights)])
+
+    total = tf.compat.v1.wrap_function(sum_of_weights, [])
+
+    def answer(batch: Any) -> Any:
+        if not np.isfinite(total()):
+            raise ValueError(
+                f"weights behind {name_of(target)} are NaN or infinite; train again, at a lower learning rate for "
+                f"instance, or load others"
+            )
+        return graph(batch)
+
+    return answer
 
 
 def _gradients(target: Scalars, x: np.ndarray, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
