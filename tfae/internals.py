@@ -6,6 +6,7 @@ Each use has a test of its own in ``tests/test_internals.py``, so that the failu
 import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
@@ -205,9 +206,16 @@ class Stream:
         return Epoch(self._items(iter(self._dataset)))
 
     def _items(self, batches: Iterator[Any]) -> Iterator[list[Block]]:
-        while some := list(itertools.islice(batches, self._steps)):
-            alike = itertools.groupby(some, lambda batch: [part.shape for part in keras.tree.flatten(batch)])
-            yield [block for _, group in alike for block in self._blocks(list(group))]
+        with ThreadPoolExecutor(1) as thread:  # puts together what comes next while this is trained on
+            coming = thread.submit(self._item, batches)
+            while item := coming.result():
+                coming = thread.submit(self._item, batches)
+                yield item
+
+    def _item(self, batches: Iterator[Any]) -> list[Block]:
+        some = list(itertools.islice(batches, self._steps))
+        alike = itertools.groupby(some, lambda batch: [part.shape for part in keras.tree.flatten(batch)])
+        return [block for _, group in alike for block in self._blocks(list(group))]
 
     def _blocks(self, batches: list[Any]) -> Iterator[Block]:
         """Return batches of one shape as blocks of one shape, filled up where needed, so that it is compiled once."""

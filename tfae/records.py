@@ -325,29 +325,33 @@ def read(
         epoch = run.reads(samples=samples, batch_size=batch_size, pool=pool)
     seed = None if seed is None else check_seed(seed)
 
+    decoded = _decoder(manifest)
+
     def batches_of(epoch: Any) -> tf.data.Dataset:
-        """Return the rows of one epoch, still bytes."""
+        """Return the batches of one epoch."""
         key = tf.stack([tf.constant(seed or 0, tf.int64), epoch])
         order = tf.constant(np.flatnonzero(keep.any(axis=1)))
         if seed is not None:
             order = tf.random.experimental.stateless_shuffle(order, key)
         shards = tf.data.Dataset.from_tensor_slices(order).map(_reader(manifest, keep), num_parallel_calls=2)
         if seed is None:
-            return shards.rebatch(batch_size)
+            return shards.rebatch(batch_size).map(decoded, num_parallel_calls=2)
 
         def shuffled(number: Any, rows: Any) -> tf.data.Dataset:
             key_of_pool = tf.random.experimental.stateless_fold_in(key, number)
-            places = tf.random.experimental.stateless_shuffle(tf.range(tf.shape(rows)[0]), key_of_pool)
-            return tf.data.Dataset.from_tensor_slices(places).batch(batch_size).map(lambda part: tf.gather(rows, part))
+            n = tf.shape(rows, tf.int64)[0]
+            places = tf.random.experimental.stateless_shuffle(tf.range(n), key_of_pool)
+            starts = tf.data.Dataset.range(0, n, batch_size)
+            return starts.map(lambda i: decoded(tf.gather(rows, places[i : i + batch_size])), num_parallel_calls=2)
 
-        pools = shards.rebatch(pool * manifest.samples[0]).prefetch(1)
-        return pools.enumerate().flat_map(shuffled).rebatch(batch_size)
+        size = math.ceil(pool * manifest.samples[0] / batch_size) * batch_size  # so that a pool ends as a batch ends
+        return shards.rebatch(size).prefetch(1).enumerate().flat_map(shuffled)
 
     if run is None:
         epochs = tf.data.Dataset.random(seed, rerandomize_each_iteration=True).take(1)
     else:
         epochs = tf.data.Dataset.range(1).map(lambda _: epoch.read_value())
-    dataset = epochs.flat_map(batches_of).map(_decoder(manifest), num_parallel_calls=tf.data.AUTOTUNE)
+    dataset = epochs.flat_map(batches_of)
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps)).prefetch(tf.data.AUTOTUNE)
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA

@@ -494,7 +494,7 @@ class Resume(keras.callbacks.Callback):
         def shuffled(_: Any) -> tf.data.Dataset:
             seed = tf.stack([tf.constant(self.seed, tf.int64), epoch.read_value()])
             order = tf.random.experimental.stateless_shuffle(tf.range(n), seed)
-            return tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
+            return tf.data.Dataset.range(0, n, batch_size).map(lambda i: order[i : i + batch_size])
 
         def gather(rows: Any) -> Any:
             samples = tuple(tf.gather(array, rows) for array in arrays)
