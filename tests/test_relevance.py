@@ -239,6 +239,15 @@ def test_the_ledger_of_a_residual_network_is_closed(rule):
     is_closed(explain(with_random_weights(residual()), PICTURES, rule=rule), 1e-6)
 
 
+@pytest.mark.parametrize("rule", relevance.RULES)
+def test_a_sample_has_the_relevance_that_it_has_alone(rule):
+    """Products are split by the sign of what a layer takes only where something in the batch is negative."""
+    model, pictures = with_random_weights(residual()), np.stack([abs(PICTURES[0]), PICTURES[1], 0 * PICTURES[2]])
+    together = explain(model, pictures, rule=rule).values
+    for picture, values in zip(pictures, together, strict=True):
+        close(explain(model, picture[np.newaxis], rule=rule).values[0], values)
+
+
 def application(name, size=64):
     """Return a network with random weights, whose batch normalisations have seen two images, and these."""
     keras.utils.set_random_seed(0)

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import keras
@@ -153,7 +154,9 @@ def _hand_back(target: Target, rule: Rule, x: Any) -> Relevance:
 
 
 def _total(part: Any) -> Any:
-    return tf.reduce_sum(tf.cast(part, tf.float64))
+    part = tf.convert_to_tensor(part)
+    of_samples = tf.reduce_sum(part, axis=list(range(1, len(part.shape))))
+    return tf.reduce_sum(tf.cast(of_samples, tf.float64))
 
 
 def _first_relevance(target: Target, outputs: Any, x: Any) -> tuple[Any, Any, Any]:
@@ -206,7 +209,8 @@ def _shares(
     with tf.GradientTape() as tape:
         tape.watch(copies)
         z = function(*copies)
-    at_zero = function(*map(tf.zeros_like, copies))
+    one = isinstance(layer, LINEAR)  # whose bias is the same for all samples
+    at_zero = function(*(tf.zeros_like(tensor[:1] if one else tensor) for tensor in copies))
     if kind in MOVING and getattr(layer, "interpolation", "nearest") == "nearest":
         shares, kept = tape.gradient(z, copies, output_gradients=received), ops.where(at_zero == 0, 0.0, received)
     else:
@@ -233,35 +237,42 @@ def _by_sign(call: LayerCall, a: Any, received: Any, normalised: LayerCall | Non
         with keras.StatelessScope(weights), _bare(layer):
             return layer(a)
 
-    up, down = ops.maximum(a, 0.0), ops.minimum(a, 0.0)
     w_up, w_down = ops.maximum(w, 0.0), ops.minimum(w, 0.0)
-    with tf.GradientTape(persistent=True) as tape:
-        tape.watch([up, down])
-        positive = products(up, w_up) + products(down, w_down)
-        negative = products(up, w_down) + products(down, w_up)
-        if normalised:
-            call, one = normalised, ops.ones((*[1] * (len(a.shape) - 1), call.output.shape[-1]))
-            t = call.layer(0 * one)
-            s = call.layer(one) - t
-            s_up, s_down = ops.maximum(s, 0.0), ops.minimum(s, 0.0)
-            positive, negative = s_up * positive + s_down * negative, s_up * negative + s_down * positive
-            b = s * b + t
-    z = positive + negative + b
-    if rule.name == "z+":
-        weights = [(positive, received / _away_from_zero(positive, rule.epsilon))]
-        kept: Any = ops.where(positive > 0, 0.0, received)
-    else:
-        rises, falls = ops.cast(z > 0, z.dtype), ops.cast(z <= 0, z.dtype)
-        b_up, b_down = ops.maximum(b, 0.0), ops.minimum(b, 0.0)
-        stretched = rule.gamma * (rises * (positive + b_up) + falls * (negative + b_down))
-        quotient = received / _away_from_zero(z + stretched, rule.epsilon)
-        weights = [(positive, quotient * (1 + rule.gamma * rises)), (negative, quotient * (1 + rule.gamma * falls))]
-        kept = quotient * (b + rule.gamma * (rises * b_up + falls * b_down))
-    share = 0.0
-    for products_of_sign, quotient in weights:
-        for part in (up, down):
-            share = share + part * tape.gradient(products_of_sign, part, output_gradients=quotient)
-    return share, kept, _not_the_same(call, z)
+
+    def shares(*parts: Any) -> tuple[Any, Any, Any]:
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch(parts)
+            positive = sum(map(products, parts, (w_up, w_down)))
+            negative = sum(map(products, parts, (w_down, w_up)))
+            bias = b
+            if normalised:
+                one = ops.ones((*[1] * (len(a.shape) - 1), normalised.output.shape[-1]))
+                t = normalised.layer(0 * one)
+                s = normalised.layer(one) - t
+                s_up, s_down = ops.maximum(s, 0.0), ops.minimum(s, 0.0)
+                positive, negative = s_up * positive + s_down * negative, s_up * negative + s_down * positive
+                bias = s * b + t
+        z = positive + negative + bias
+        if rule.name == "z+":
+            weights = [(positive, received / _away_from_zero(positive, rule.epsilon))]
+            kept: Any = ops.where(positive > 0, 0.0, received)
+        else:
+            rises, falls = ops.cast(z > 0, z.dtype), ops.cast(z <= 0, z.dtype)
+            b_up, b_down = ops.maximum(bias, 0.0), ops.minimum(bias, 0.0)
+            stretched = rule.gamma * (rises * (positive + b_up) + falls * (negative + b_down))
+            quotient = received / _away_from_zero(z + stretched, rule.epsilon)
+            weights = [(positive, quotient * (1 + rule.gamma * rises)), (negative, quotient * (1 + rule.gamma * falls))]
+            kept = quotient * (bias + rule.gamma * (rises * b_up + falls * b_down))
+        share = sum(
+            part * tape.gradient(products_of_sign, part, output_gradients=quotient)
+            for products_of_sign, quotient in weights
+            for part in parts
+        )
+        return share, kept, z
+
+    by_sign = partial(shares, ops.maximum(a, 0.0), ops.minimum(a, 0.0))
+    share, kept, z = tf.cond(tf.reduce_any(a < 0), by_sign, partial(shares, a))  # after a ReLU half the work does
+    return share, kept, _not_the_same(normalised or call, z)
 
 
 # --- what is held, so that the rest is a sum -------------------------------------------------------------------------
@@ -378,9 +389,8 @@ def _not_the_same(call: LayerCall, z: Any) -> Any:
 
 def _not_closed(call: LayerCall, received: Any, shares: list[Any], kept: Any) -> Any:
     """Return the trouble if what was handed on and kept is not what was received: no sum of what the layer took."""
-    parts = [tf.cast(part, tf.float64) for part in (received, *shares, kept)]
-    missed = abs(_total(parts[0]) - sum(map(_total, parts[1:])))
-    bound = 1e-3 * sum(_total(abs(part)) for part in parts) + 1e-30  # where float32 underflows
+    missed = abs(_total(received) - sum(map(_total, [*shares, kept])))
+    bound = 1e-3 * sum(_total(abs(part)) for part in (received, *shares, kept)) + 1e-30  # where float32 underflows
     return _trouble(missed > bound, _without_rule(call, "what it returns is no weighted sum of what it takes"))
 
 
