@@ -1,3 +1,4 @@
+import itertools
 import json
 import os
 import subprocess
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfae import models, records, training
+from tfae import internals, models, records, training
 
 
 @pytest.fixture
@@ -170,6 +171,28 @@ def test_samples_are_mixed_within_and_between_shards(tmp_path):
     assert np.mean(np.abs(within)) < 0.2
 
 
+@pytest.mark.parametrize("most_bytes", [1 << 20, 100])  # a batch has 512 bytes
+@pytest.mark.parametrize("steps", [4, 50])
+@pytest.mark.parametrize("seed", [None, 3])
+@pytest.mark.parametrize("whole", [True, False])
+def test_many_steps_at_a_time_train_on_the_batches_of_single_steps(tmp_path, whole, seed, steps, most_bytes):
+    path = numbered(tmp_path, 900, 100)
+    if not whole:
+        flip(sorted(path.glob("*.bin"))[2], 0)
+    options = {"seed": seed, "pool": 3, "leave_out": records.verify(path)}
+    dataset = records.read(path, 64, **options)
+    stream = internals.Stream(records.read(path, 64, **options), steps, most_bytes=most_bytes)
+    for _ in range(2):  # each pass has an order of its own
+        found, lengths = [], set()
+        for data, full, last in itertools.chain(*stream):
+            last = np.arange(len(data)) if last is None else last
+            found += [data.numpy()[numbers] for numbers in (*full, *([last] if len(last) else []))]
+            lengths |= {len(data)} if len(full) else set()
+        for ours, batch in zip(found, dataset, strict=True):
+            np.testing.assert_array_equal(ours, batch)
+        assert lengths == ({steps * 64} if most_bytes > 100 else set())  # of one length, so that it is compiled once
+
+
 @pytest.mark.slow
 def test_a_run_that_was_cut_off_sees_the_same_samples(tmp_path):
     rng = np.random.default_rng(0)
@@ -276,7 +299,7 @@ def test_replicas_share_each_batch_and_train_to_the_weights_of_one_device(tmp_pa
     records.write(tmp_path / "r", [np.random.default_rng(0).random((90, 6), "float32")], shard_size=20)
     script = """
         import sys
-        from tfae import models, records, training
+        from tfae import internals, models, records, training
         import numpy as np, tensorflow as tf
 
         tf.config.set_logical_device_configuration(

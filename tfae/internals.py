@@ -4,6 +4,7 @@ Each use has a test of its own in ``tests/test_internals.py``, so that the failu
 """
 
 import itertools
+import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -190,7 +191,9 @@ class Batches(DataAdapter):
 class Stream:
     """A ``tf.data.Dataset`` for Keras's loop, of which the train function gets `steps` batches at a time.
 
-    Batches that follow each other and are alike in shape are put together to blocks of at most `most_bytes`.
+    Batches that follow each other and are alike in shape are put together to blocks of at most `most_bytes`. A dataset
+    of `tfae.records` makes its blocks itself: it has a method ``in_blocks(steps)``, which returns the dataset whose
+    elements are as many of its batches in one, and the size of a batch.
 
     Parameters
     ----------
@@ -201,9 +204,25 @@ class Stream:
 
     def __init__(self, dataset: tf.data.Dataset, steps: int, *, most_bytes: int = 64 << 20) -> None:
         self._dataset, self._steps, self._most_bytes = dataset, steps, most_bytes
+        self._ready, self._batch_size = None, 0
+        if hasattr(dataset, "in_blocks"):
+            blocks, batch_size = dataset.in_blocks(steps)
+            sizes = [spec.dtype.size * math.prod(spec.shape[1:]) for spec in keras.tree.flatten(blocks.element_spec)]
+            if steps * batch_size * sum(sizes) <= most_bytes:
+                self._ready, self._batch_size = blocks, batch_size
 
     def __iter__(self) -> Epoch:
-        return Epoch(self._items(iter(self._dataset)))
+        if self._ready is None:
+            return Epoch(self._items(iter(self._dataset)))
+        return Epoch(map(self._of, iter(self._ready)))
+
+    def _of(self, data: Any) -> list[Block]:
+        """Return samples of one item as a block, filled up as in `_blocks`."""
+        n, full = len(keras.tree.flatten(data)[0]), self._steps * self._batch_size
+        numbers, last = np.arange(n, dtype="int32"), n // self._batch_size * self._batch_size
+        if n < full:
+            data = keras.tree.map_structure(lambda part: tf.gather(part, np.resize(numbers, full)), data)
+        return [(data, numbers[:last].reshape(-1, self._batch_size), numbers[last:])]
 
     def _items(self, batches: Iterator[Any]) -> Iterator[list[Block]]:
         with ThreadPoolExecutor(1) as thread:  # puts together what comes next while this is trained on

@@ -319,7 +319,6 @@ def read(
     )
     if not samples:
         raise ValueError("nothing is left to read: leave_out names all samples")
-    steps = math.ceil(samples / batch_size)
     if run is not None:
         seed = run.seed
         epoch = run.reads(samples=samples, batch_size=batch_size, pool=pool)
@@ -327,35 +326,38 @@ def read(
 
     decoded = _decoder(manifest)
 
-    def batches_of(epoch: Any) -> tf.data.Dataset:
-        """Return the batches of one epoch."""
+    def rows_of(epoch: Any) -> tf.data.Dataset:
+        """Return the bytes of the samples of one epoch, in their order, many at a time."""
         key = tf.stack([tf.constant(seed or 0, tf.int64), epoch])
         order = tf.constant(np.flatnonzero(keep.any(axis=1)))
         if seed is not None:
             order = tf.random.experimental.stateless_shuffle(order, key)
         shards = tf.data.Dataset.from_tensor_slices(order).map(_reader(manifest, keep), num_parallel_calls=2)
         if seed is None:
-            return shards.rebatch(batch_size).map(decoded, num_parallel_calls=2)
+            return shards
 
-        def shuffled(number: Any, rows: Any) -> tf.data.Dataset:
+        def shuffled(number: Any, rows: Any) -> Any:
             key_of_pool = tf.random.experimental.stateless_fold_in(key, number)
-            n = tf.shape(rows, tf.int64)[0]
-            places = tf.random.experimental.stateless_shuffle(tf.range(n), key_of_pool)
-            starts = tf.data.Dataset.range(0, n, batch_size)
-            return starts.map(lambda i: decoded(tf.gather(rows, places[i : i + batch_size])), num_parallel_calls=2)
+            return tf.gather(rows, tf.random.experimental.stateless_shuffle(tf.range(tf.shape(rows)[0]), key_of_pool))
 
         size = math.ceil(pool * manifest.samples[0] / batch_size) * batch_size  # so that a pool ends as a batch ends
-        return shards.rebatch(size).prefetch(1).enumerate().flat_map(shuffled)
+        return shards.rebatch(size).prefetch(1).enumerate().map(shuffled)
 
     if run is None:
         epochs = tf.data.Dataset.random(seed, rerandomize_each_iteration=True).take(1)
     else:
         epochs = tf.data.Dataset.range(1).map(lambda _: epoch.read_value())
-    dataset = epochs.flat_map(batches_of)
-    dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps)).prefetch(tf.data.AUTOTUNE)
-    options = tf.data.Options()
+    rows, options = epochs.flat_map(rows_of), tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-    return dataset.with_options(options)
+
+    def batches_of(size: int) -> tf.data.Dataset:
+        batches = rows.rebatch(size).map(decoded, num_parallel_calls=2)
+        batches = batches.apply(tf.data.experimental.assert_cardinality(math.ceil(samples / size)))
+        return batches.prefetch(tf.data.AUTOTUNE).with_options(options)
+
+    dataset = batches_of(batch_size)
+    dataset.in_blocks = lambda steps: (batches_of(steps * batch_size), batch_size)  # for tfae.internals.Stream
+    return dataset
 
 
 def _intact(manifest: _Manifest, leave_out: Sequence[Damage]) -> np.ndarray:
@@ -388,14 +390,19 @@ def _reader(manifest: _Manifest, keep: np.ndarray) -> Callable[[Any], Any]:
         n = samples[shard]
         blocks = (n - 1) // manifest.block + 1
         content = tf.io.decode_raw(tf.io.read_file(files[shard]), tf.uint8)[: n * manifest.row_bytes]
-        content = tf.pad(content, [[0, blocks * width - tf.size(content, tf.int64)]])
-        right = tf.reduce_all(tf.fingerprint(tf.reshape(content, [blocks, width])) == marks[shard][:blocks], axis=1)
+        size = tf.size(content, tf.int64)  # of a file that was cut off less than it should be
+        whole, rest = content[: size // width * width], content[size // width * width :]
+        parts = whole, tf.pad(rest, [[0, blocks * width - size]])
+        found = [tf.fingerprint(tf.reshape(part, [-1, width])) for part in parts]
+        right = tf.reduce_all(tf.concat(found, 0) == marks[shard][:blocks], axis=1)
         wrong = tf.where(~right & kept[shard][:blocks])[:, 0]
         place = tf.strings.as_string(tf.reduce_min(wrong) * width)
         says = tf.strings.join([files[shard], ", byte ", place, ": the samples are not what was written. ", _ADVICE])
         with tf.control_dependencies([tf.debugging.Assert(tf.size(wrong) == 0, [says])]):
-            rows = tf.reshape(content, [-1, manifest.row_bytes])[:n]
-        return rows if keep.all() else tf.boolean_mask(rows, tf.repeat(kept[shard], manifest.block)[:n])
+            if keep.all():
+                return tf.reshape(content, [-1, manifest.row_bytes])
+            rows = tf.reshape(tf.concat(parts, 0), [-1, manifest.row_bytes])[:n]
+            return tf.boolean_mask(rows, tf.repeat(kept[shard], manifest.block)[:n])
 
     return rows_of
 
