@@ -6,6 +6,7 @@
 # make offline  pack wheels, data and pages for a room without a network in build/offline
 # make quick    check the code and run the unit tests that take seconds, in under three minutes
 # make test     check the code and run every test
+# make coverage list the lines of the package that no unit test reaches
 # make ranges   run the unit tests on the lowest and the newest versions that pyproject.toml allows
 # make clean    remove .venv and build
 #
@@ -27,7 +28,7 @@ define CHECKS
 @$(BIN)/mypy
 endef
 
-.PHONY: course site lab handouts slides offline quick test ranges clean
+.PHONY: course site lab handouts slides offline quick test coverage ranges clean
 
 course: .venv/installed
 	@$(BIN)/python tools/run_course.py
@@ -43,10 +44,7 @@ test: $(TESTED)
 
 $(TESTED): .venv/installed $(SOURCES)
 	$(CHECKS)
-	@$(BIN)/python -m coverage erase
-	@$(BIN)/python -m coverage run -m pytest tests $(PARALLEL)
-	@$(BIN)/python -m coverage combine -q
-	@$(BIN)/python -m coverage report
+	@$(BIN)/python -m pytest tests $(PARALLEL)
 	@$(BIN)/python -m pytest chapters $(PARALLEL)
 	@mkdir -p build && touch $@
 
@@ -62,6 +60,12 @@ offline: .venv/installed
 quick: .venv/installed
 	$(CHECKS)
 	@$(BIN)/python -m pytest tests -m "not slow" $(PARALLEL)
+
+coverage: .venv/installed
+	@$(BIN)/python -m coverage erase
+	@$(BIN)/python -m coverage run -m pytest tests $(PARALLEL)
+	@$(BIN)/python -m coverage combine -q
+	@$(BIN)/python -m coverage report
 
 ranges: .venv/installed
 	@$(BIN)/python tools/try_ranges.py -- $(PARALLEL)
