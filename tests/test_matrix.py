@@ -39,7 +39,8 @@ from tfae.generation import GenerativeAdversarialNetwork
 from tfae.text import TextAutoencoder, Writer
 
 pytestmark = pytest.mark.slow  # hundreds of short trainings
-FEATURES, UNITS, CLASSES, SEED = 6, 3, 2, 5
+FEATURES, UNITS, CLASSES = 6, 3, 2
+SEED = 6  # whose noise leaves no unit so near to a kink that half precision may round it to the other side
 STRINGS = Alphabet(characters="abc", length=3)
 
 # --- networks of every form ------------------------------------------------------------------------------------------
@@ -712,8 +713,8 @@ USES: dict[str, Callable] = {
     "fit a dataset": fit_dataset,
     "freeze one part": freeze,
     "clone": clone,
-    "float16": in_half("mixed_float16", 0.05),
-    "bfloat16": in_half("mixed_bfloat16", 0.25),
+    "float16": in_half("mixed_float16", 0.02),
+    "bfloat16": in_half("mixed_bfloat16", 0.1),
 }
 BETWEEN: dict[str, Callable[[], keras.Layer]] = {
     "batch normalisation": lambda: layers.BatchNormalization(momentum=0.5),
