@@ -36,6 +36,8 @@ course: .venv/installed
 site: .venv/installed
 	@$(BIN)/python tools/run_course.py --no-run
 
+# TensorFlow calls it an error that a processor has no AVX-512.
+lab: export TF_CPP_MIN_LOG_LEVEL ?= 3
 lab: .venv/installed
 	@$(BIN)/jupyter lab chapters
 

@@ -38,9 +38,14 @@ def main() -> None:
     percent = {"extension": ".py", "format_name": "percent", "comment_magics": False}
     notebook = jupytext.read(arguments.text, fmt=percent)
     os.environ["PYTHONPATH"] = str(ROOT)
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # TensorFlow calls it an error that a processor has no AVX-512
     os.environ["TFAE_EXERCISES"] = str(ROOT / "build" / "exercises.json")  # not the learner's own
     client = NotebookClient(
-        notebook, timeout=900, record_timing=False, resources={"metadata": {"path": str(ROOT / "chapters")}}
+        notebook,
+        timeout=900,
+        record_timing=False,
+        coalesce_streams=True,
+        resources={"metadata": {"path": str(ROOT / "chapters")}},
     )
     start = time.time()
     with client.setup_kernel():

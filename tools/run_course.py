@@ -80,6 +80,7 @@ def main() -> int:
     if arguments.no_run:
         return 0 if make_site(every, {}, arguments.into or ROOT / "build" / "site") else 1
 
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # TensorFlow calls it an error that a processor has no AVX-512
     code = fingerprint(
         *sorted((ROOT / "tfae").glob("*.py")), *sorted((ROOT / "data").glob("*.npz")), ROOT / "constraints.txt"
     )
@@ -185,14 +186,12 @@ class Client(NotebookClient):
 
     def __init__(self, notebook: nbformat.NotebookNode, path: Path, bar: tqdm) -> None:
         for cell in notebook.cells:
-            if cell.cell_type == "code":
-                cell.outputs, cell.execution_count = (
-                    [],
-                    None,
-                )  # below an error nothing is shown that did not happen here
+            if cell.cell_type == "code":  # below an error nothing is shown that did not happen here
+                cell.outputs, cell.execution_count = [], None
         super().__init__(
             notebook,
             timeout=1800,
+            coalesce_streams=True,
             kernel_name="python3",
             store_widget_state=False,  # in a page it would ask for scripts from another host
             extra_arguments=[
