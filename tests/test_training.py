@@ -569,6 +569,19 @@ def test_each_moment_of_a_profile_is_counted_once_for_what_comes_first():
     assert on_gpu == {part: pytest.approx(t * 1e-12) for part, t in wanted.items()}
 
 
+def test_a_profile_finds_the_arithmetic_of_xla_where_there_is_one_thread():
+    one = [
+        ("/host:CPU", "python", "tfae.training.Profile", 0, 100),
+        ("/host:CPU", "python", "TFE_Py_ExecuteCancelable", 5, 70),
+        ("/host:CPU", "python", "ThunkExecutor::Execute", 6, 69),
+        ("/host:CPU", "python", "while.4", 8, 66),  # a loop around instructions is none
+        ("/host:CPU", "python", "MatMul_1.83", 10, 30),
+        ("/host:CPU", "python", "add_select_fusion.2", 30, 36),
+    ]
+    wanted = {"arithmetic": 26, "input": 0, "dispatch": 39, "Python": 35}
+    assert training.Profile._partition(one) == {part: pytest.approx(t * 1e-12) for part, t in wanted.items()}
+
+
 @pytest.mark.slow
 def test_a_profile_finds_arithmetic_input_and_python():
     many = tf.ones((1500, 1500))

@@ -6,6 +6,7 @@ for any Keras model, and one experiment built on it.
 
 import hashlib
 import json
+import re
 import sys
 import tempfile
 import threading
@@ -784,18 +785,20 @@ class Profile:
 
     _BLOCK = "tfae.training.Profile"
     _AROUND = ("ExecutorState::Process", "ExecutorDoneCallback", "ThunkExecutor::Execute")  # choose what computes next
+    _INSTRUCTION = re.compile(r"(?!while|conditional|call)[\w-]+\.\d+")  # of XLA, in the calling thread if there is one
 
     @classmethod
     def _partition(cls, events: Iterable[tuple[str, str, str, int, int]]) -> dict[str, float]:
         spans: dict[str, list[tuple[int, int]]] = {"GPU": [], "arithmetic": [], "input": [], "dispatch": []}
         for device, thread, name, start, end in events:
+            computes = thread.startswith(("tf_Compute", "tf_numa")) and not name.startswith(cls._AROUND)
             if name == cls._BLOCK:
                 whole = start, end
             elif device.startswith("/device:GPU"):
                 spans["GPU"].append((start, end))
             elif thread.startswith("tf_data") or "IteratorGetNext" in name:
                 spans["input"].append((start, end))
-            elif thread.startswith(("tf_Compute", "tf_numa")) and not name.startswith(cls._AROUND):
+            elif computes or cls._INSTRUCTION.fullmatch(name):
                 spans["arithmetic"].append((start, end))
             elif name.startswith("TFE_Py_ExecuteCancelable"):
                 spans["dispatch"].append((start, end))
