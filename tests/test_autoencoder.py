@@ -181,6 +181,48 @@ def test_weights_of_images_are_those_of_samples(length):
     np.testing.assert_allclose(logs["mae"], np.sum(weights * mae) / weights.sum(), rtol=1e-5)
 
 
+class Uneven(keras.losses.MeanSquaredError):
+    """Takes the last feature of a row for more than the first."""
+
+    def call(self, y_true, y_pred):
+        columns = np.arange(4, dtype="float32")
+        return super().call(columns * y_true, columns * y_pred)
+
+
+LOSSES = {
+    "name": "mse",
+    "class": "MeanSquaredError",
+    "object": keras.losses.MeanSquaredError(),
+    "sum": keras.losses.MeanSquaredError("sum"),
+    "mean of weights": keras.losses.MeanSquaredError("mean_with_sample_weight"),
+    "uneven": Uneven(),
+    "cosine": "cosine_similarity",
+}
+
+
+@pytest.mark.parametrize("weighted", ["not", "samples", "rows"])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_xla_adds_up_the_same_loss_and_gradient(loss, masked, weighted):
+    """Four rows of four features, of which the decoder leaves one at zero, for `Masking` to mask."""
+    rng = np.random.default_rng(0)
+    x = rng.random((5, 4, 4)).astype("float32")
+    weights = {"not": None, "samples": rng.random(5), "rows": rng.random((5, 4))}[weighted]
+    kernel, bias = rng.random((3, 16)), np.where(np.arange(16) < 4, -100.0, 0.1)
+    end = [layers.Reshape((4, 4)), *([layers.Masking()] if masked else [])]
+    answers = []
+    for jit_compile in (False, True):
+        encoder = keras.Sequential([keras.Input((4, 4)), layers.Flatten(), layers.Dense(3, kernel_initializer="ones")])
+        decoder = keras.Sequential([keras.Input((3,)), layers.Dense(16, "relu"), *end])
+        decoder.layers[0].set_weights([kernel, bias])
+        model = models.Autoencoder(encoder, decoder)
+        model.compile(keras.optimizers.SGD(0.01), LOSSES[loss], jit_compile=jit_compile)
+        assert model.runs_xla_on_cpu == jit_compile
+        answers.append([model.train_on_batch(x, sample_weight=weights), *model.get_weights()])
+    for usual, xla in zip(*answers, strict=True):
+        np.testing.assert_allclose(xla, usual, rtol=1e-5, atol=1e-7)
+
+
 @pytest.mark.slow
 def test_a_variational_loss_is_weighted_by_the_sample():
     x = np.random.default_rng(0).random((400, *SHAPE)).astype("float32")

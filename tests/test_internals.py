@@ -177,15 +177,22 @@ def test_batches_shuffle_as_keras_does(seed, shuffle):
     keras.utils.set_random_seed(seed)
     recorder = Recorder()
     recorder.compile("sgd", "mse", run_eagerly=True)
-    recorder.fit(np.arange(10), batch_size=3, epochs=2, shuffle=shuffle, verbose=0)
+    recorder.fit(np.arange(10), batch_size=3, epochs=3, shuffle=shuffle, verbose=0)
     keras.utils.set_random_seed(seed)
     batches = internals.Batches(tf.range(10), 3, 2, shuffle)
     ours = []
-    for _ in range(2):
+    for _ in range(3):
         for ((data, full, last),) in batches:
             assert data is batches._data
             ours += [*full.tolist(), *([last.tolist()] if len(last) else [])]
-    assert ours == seen and batches.num_batches == 4 and len(seen) == 8
+    assert ours == seen and batches.num_batches == 4 and len(seen) == 12
+
+
+def test_batches_without_a_seed_come_in_another_order_in_each_epoch():
+    tf.random.set_seed(None)
+    batches = internals.Batches(tf.range(1000), 1000, 1, True)
+    first, second = ([number for ((_, full, _),) in batches for number in full[0]] for _ in range(2))
+    assert first != second and sorted(first) == sorted(second) == list(range(1000))
 
 
 def test_a_data_adapter_of_ones_own_goes_into_fit():

@@ -19,7 +19,7 @@ from keras import layers, ops
 
 from tfae.checks import Shape, check_samples, check_unit_range, compatible, shape_text
 from tfae.inference import in_batches, sample_shape
-from tfae.internals import aggregated, record_input_shape, within_fit
+from tfae.internals import aggregated, mask_of, record_input_shape, within_fit
 from tfae.loop import Trainer, is_evaluating
 from tfae.losses import at_least_float32
 
@@ -112,8 +112,10 @@ class Autoencoder(Trainer):
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Any:
-        weight = _of_samples(sample_weight, y_pred)
-        loss = super().compute_loss(x, self._target(x, y, y_pred), y_pred, weight, training)
+        target = self._target(x, y, y_pred)
+        if self.runs_xla_on_cpu and _is_mean_of_squares(self.loss, y_pred, sample_weight):
+            target, y_pred = _in_short_rows(target, y_pred)
+        loss = super().compute_loss(x, target, y_pred, _of_samples(sample_weight, y_pred), training)
         penalty, self._left.for_loss = self._left.for_loss, None
         if penalty is None and type(self).code_and_penalty is not Autoencoder.code_and_penalty:
             penalty = self.code_and_penalty(x, training=training)[1]  # the call before this was one of inference
@@ -314,9 +316,33 @@ class _Left(threading.local):
 
 def _of_samples(weight: Any, y_pred: Any) -> Any:
     """Give the weights of samples as many axes as their errors have: Keras would lay them along the last."""
-    if weight is None or tuple(weight.shape[1:]) not in ((), (1,)):
+    if weight is None or not _is_of_samples(weight):
         return weight
     return ops.reshape(weight, (-1, *[1] * (len(y_pred.shape) - 2)))
+
+
+def _is_of_samples(weight: Any) -> bool:
+    return tuple(weight.shape[1:]) in ((), (1,))
+
+
+def _is_mean_of_squares(loss: Any, y_pred: Any, weight: Any) -> bool:
+    """Whether the loss is a plain mean over all that is squared, so that the order of features plays no part in it."""
+    loss = keras.losses.get(loss) if isinstance(loss, str) else loss
+    squares = loss is keras.losses.mean_squared_error or type(loss) is keras.losses.MeanSquaredError
+    mean = getattr(loss, "reduction", "sum_over_batch_size") == "sum_over_batch_size"
+    return squares and mean and (weight is None or _is_of_samples(weight)) and mask_of(y_pred) is None
+
+
+def _in_short_rows(target: Any, y_pred: Any, length: int = 8) -> tuple[Any, Any]:
+    """Lay samples in rows of `length`, where their features can be divided so.
+
+    XLA on a processor adds up a long row, or single numbers, one after another, and several short rows at once.
+    """
+    sample = y_pred.shape[1:]
+    if None in sample or math.prod(sample) % length:
+        return target, y_pred
+    shape = -1, math.prod(sample) // length, length
+    return ops.reshape(target, shape), ops.reshape(y_pred, shape)
 
 
 def _is_cross_entropy(loss: Any) -> bool:

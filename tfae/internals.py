@@ -16,6 +16,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from keras.src.backend import get_keras_mask
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
 # --- a model ---------------------------------------------------------------------------------------------------------
@@ -47,6 +48,11 @@ def states_of_random_layers(layers: Iterable[Any]) -> list[Any]:
 def aggregated(model: keras.Model, loss: Any) -> Any:
     """Return what ``compute_loss`` adds for a loss of the model's own: Keras divides each by the number of replicas."""
     return model._aggregate_additional_loss(loss)
+
+
+def mask_of(values: Any) -> Any:
+    """Return the mask that a layer has given to what it returned, which losses and metrics leave out, or None."""
+    return get_keras_mask(values)
 
 
 def training_loss(model: keras.Model, *batch: Any) -> Any:
@@ -163,11 +169,15 @@ class Batches(DataAdapter):
         self._data, self._batch_size, self._steps = data, batch_size, steps
         self._n = len(keras.tree.flatten(data)[0])
 
-        def order(_: Any) -> Any:  # Keras's, operation by operation: the seed of a shuffle counts those before it
+        def order(epoch: Any) -> Any:  # Keras's, operation by operation: the seed of a shuffle counts those before it
             numbers = tf.range(self._n, dtype=tf.int64)
             return tf.random.shuffle(numbers) if shuffle else numbers
 
-        self._order = tf.data.Dataset.range(1).map(order)
+        epoch = tf.zeros((), tf.int64)
+        drawn = tf.function(order, autograph=False).get_concrete_function(epoch)
+        self._order: Callable[[], Any] = partial(drawn, epoch)
+        if drawn.graph.seed is not None:  # Keras starts a seeded shuffle anew in each epoch: it gives the same order
+            self._order = cache(self._order)
 
     @property
     def num_batches(self) -> int:
@@ -180,7 +190,7 @@ class Batches(DataAdapter):
         return Epoch(self._items())
 
     def _items(self) -> Iterator[list[Block]]:
-        (order,) = self._order.as_numpy_iterator()
+        order = self._order().numpy()
         block = self._batch_size * self._steps
         for start in range(0, self._n, block):
             numbers = order[start : start + block].astype("int32")

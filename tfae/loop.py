@@ -113,6 +113,11 @@ class Trainer(internals.OpenLoop):
     def jit_compile(self, wanted: bool) -> None:
         keras.Model.jit_compile.fset(self, wanted)
 
+    @property
+    def runs_xla_on_cpu(self) -> bool:
+        """Whether XLA compiles the steps, and there is no GPU for them."""
+        return self.jit_compile and not _has_gpu()
+
     def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         if is_shared(strategy_of(self)):
             self._check_shared(x, *args, **kwargs)
@@ -322,7 +327,11 @@ def _suits_xla(layers: Iterable[keras.Layer]) -> bool:
     convolutions = [getattr(keras.layers, f"Conv{n}D{kind}") for n in (1, 2, 3) for kind in ("", "Transpose")]
     others = [getattr(keras.layers, f"{kind}Conv{n}D") for n in (1, 2) for kind in ("Depthwise", "Separable")]
     slow = (*convolutions, *others, keras.layers.RNN)
-    return bool(tf.config.list_physical_devices("GPU")) or not any(isinstance(layer, slow) for layer in layers)
+    return _has_gpu() or not any(isinstance(layer, slow) for layer in layers)
+
+
+def _has_gpu() -> bool:
+    return bool(tf.config.list_physical_devices("GPU"))
 
 
 def _call(function: Any, data: Any, *numbers: Any) -> Any:
