@@ -45,18 +45,18 @@ def results(tmp_path, monkeypatch):
 
 
 def test_a_figure_is_taken_from_its_line_and_a_benchmark_that_was_not_run_leaves_its_cell_empty(results):
-    results("gpu", "Dream 1", "mnist   PCA\nmean   95.50   95.40   96.80   92.10   97.25   96.33   4.6\n")
+    results("gpu", "Dream 1", "mnist   PCA\nmean   95.50   95.30   95.40   96.80   92.10   97.25   96.33   4.6\n")
     readme = "a\n<!-- figures -->\nold\n<!-- end -->\nb\n<!-- printed by anomaly -->\n<!-- end -->\n"
     lines = make_figures.filled(readme).splitlines()
     (row,) = (line for line in lines if "`anomaly` |" in line)
-    beside = "PCA 95.50, 5-NN 95.40, LOF 96.80, isolation forest 92.10, variational autoencoder 96.33"
-    assert row.endswith(f"| `anomaly` |  | 97.25 | {beside}, Deep SVDD, published 94.80 |")
+    beside = "PCA 95.50, 1-NN 95.30, 5-NN 95.40, LOF 96.80, isolation forest 92.10, variational autoencoder 96.33"
+    published = "Deep SVDD, published 94.80, PyOD, published, another task 86.86"
+    assert row.endswith(f"| `anomaly` |  | 97.25 | {beside}, {published} |")
     (other,) = (line for line in lines if "deep autoencoder" in line)
     assert other.endswith("|  |  | Hinton and Salakhutdinov 2006 3.00 |")
     assert "- GPU: Dream 1, 2030-01-02: `anomaly`" in lines and "`anomaly`, Dream 1, 2030-01-02." in lines
-    assert (
-        "old" not in lines and lines[0] == "a" and "mean   95.50   95.40   96.80   92.10   97.25   96.33   4.6" in lines
-    )
+    assert "old" not in lines and lines[0] == "a"
+    assert "mean   95.50   95.30   95.40   96.80   92.10   97.25   96.33   4.6" in lines
     again = "\n".join(lines) + "\n"
     assert make_figures.filled(again) == again
 
