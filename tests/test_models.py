@@ -73,10 +73,12 @@ every_model = pytest.mark.parametrize("build", ALL, ids=NAMES)
 @pytest.mark.slow
 @every_model
 def test_trains_evaluates_and_reconstructs(build, images):
+    keras.utils.set_random_seed(0)
     model = build()
-    model.compile(keras.optimizers.SGD(0.1), "mse", metrics=["mae"])
-    history = model.fit(images, batch_size=64, epochs=3, verbose=0, validation_data=images[:64])
-    assert history.history["loss"][-1] < history.history["loss"][0]
+    model.compile(keras.optimizers.Adam(0.01), "mse", metrics=["mae"])
+    before = model.evaluate(images, verbose=0)[0]
+    history = model.fit(images, batch_size=16, epochs=3, verbose=0, validation_data=images[:64])
+    assert model.evaluate(images, verbose=0)[0] < 0.999 * before
     assert {"loss", "mae", "val_loss", "val_mae"} <= set(history.history)
     reconstruction = model.reconstruct(images)
     assert reconstruction.shape == images.shape and model.encode(images).shape == (len(images), 8)
