@@ -70,7 +70,7 @@ def main() -> None:
     for name, network in (("dense", model), ("convolutional", conv(False)), ("variational, convolutional", conv(True))):
         images = x.reshape(len(x), *network.encoder.input_shape[1:])
         taken = seconds(functools.partial(attribution.jacobian, network, images))
-        bound = len(x) * 784 * pairs(network) / rate
+        bound = len(x) * 784 * pairs(network.encoder.layers + network.decoder.layers) / rate
         print(f"  {name + ':':<28}{taken:.3f} s, at least {bound:.3f} s: {taken / bound:.1f} times", flush=True)
 
     expected = row("attribution.jacobian, expected gradients", 1, lambda: expected_gradients(model, x[:1], background))
@@ -162,10 +162,10 @@ def conv(variational: bool) -> models.Autoencoder:
     )
 
 
-def pairs(model: models.Autoencoder) -> int:
-    """Return how many numbers are multiplied and added in one pass through the network, forward or back."""
+def pairs(layers: list[Any]) -> int:
+    """Return how many numbers are multiplied and added in one pass through layers, forward or back."""
     total = 0
-    for layer in (*model.encoder.layers, *model.decoder.layers):
+    for layer in layers:
         if hasattr(layer, "kernel"):
             shape = layer.input.shape if isinstance(layer, keras.layers.Conv2DTranspose) else layer.output.shape
             total += math.prod(layer.kernel.shape) * math.prod(shape[1:-1])
@@ -182,9 +182,10 @@ def seconds(work: Callable[[], Any], rounds: int = 5) -> float:
     return min(taken[1:])
 
 
-def products_a_second(size: int = 2048) -> float:
-    matrix = tf.random.normal((size, size))
-    return size**3 / seconds(lambda: tf.matmul(matrix, matrix).numpy())
+def products_a_second(dtype: str = "float32") -> float:
+    size = 8192 if tf.config.list_physical_devices("GPU") else 2048
+    matrix = tf.cast(tf.random.normal((size, size)), dtype)
+    return size**3 / seconds(lambda: tf.matmul(matrix, matrix)[0, 0].numpy())
 
 
 if __name__ == "__main__":

@@ -30,6 +30,10 @@ VARIANTS = {  # a benchmark that is more than one
     "anomaly": ([], ["--data", "fashion_mnist"]),
     "training": (["--model", "dense"], ["--model", "conv_vae"], ["--where"]),
 }
+ON_GPU = {  # and these where there is a GPU
+    "training": (["--model", "dense", "--mixed"], ["--model", "conv_vae", "--mixed"]),
+    "vae_likelihood": tuple(["--authors", "--importance", k] for k in ("1", "5", "50")),
+}
 PACKAGES = ("tensorflow", "keras", "numpy", "scikit-learn", "torch", "jax", "captum", "zennit", "shap", "xplique")
 
 
@@ -63,7 +67,11 @@ def main() -> int:
     if arguments.gpu and not gpu:
         parser.error(f"TensorFlow sees no GPU here:\n{about}")
     print(about)
-    results = [Result(name, options) for name in arguments.names or known for options in VARIANTS.get(name, ([],))]
+    results = [
+        Result(name, options)
+        for name in arguments.names or known
+        for options in (*VARIANTS.get(name, ([],)), *(ON_GPU.get(name, ()) if gpu else ()))
+    ]
     for number, result in enumerate(results, start=1):
         script = here.with_name(f"{result.name}.py")
         reason = missing(script)

@@ -1,6 +1,6 @@
 """How fast is training, beside plain Keras, PyTorch and JAX on the same network?
 
-    python benchmarks/training.py [--model dense|conv_vae] [--rounds 5] [--epochs 6]
+    python benchmarks/training.py [--model dense|conv_vae] [--rounds 5] [--epochs 6] [--mixed]
     python benchmarks/training.py --where
 
 `dense` is a 784-128-64-32 autoencoder with a squared error; `conv_vae` a convolutional variational autoencoder (3x3, 16
@@ -9,7 +9,9 @@ hand, else strokes, six times over) in batches of 256 and use Adam with a step o
 of its own and holds the images in its own kind of array; they take turns in every round, the others waiting, and the
 first round only warms up. The table gives the median of a thousand images a second over the rounds, the median over the
 rounds of ours over each (above 1: ours is faster), which a machine that slows down does not change, and the loss of the
-last epoch, a mean over the rounds, over ours: all did the same work.
+last epoch, a mean over the rounds, over ours: all did the same work. Of the peak: the least multiplications that the
+layers need, over what the device does in a product of two large matrices in TensorFlow. With `--mixed` the layers
+compute in bfloat16, and weights and losses are float32. Where there is a GPU, all packages use it.
 
 PyTorch runs with denormal numbers flushed to zero, without which Adam's moments of always-black pixels make it ten
 times slower. JAX runs each epoch as one scan, as ours does by its `steps_per_execution`, and steps one by one for the
@@ -23,6 +25,7 @@ turns, and at the end stands `fit` itself, which also shuffles, calls callbacks 
 import argparse
 import importlib.util
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -50,11 +53,12 @@ def main() -> None:
     parser.add_argument("--model", choices=("dense", "conv_vae"), default="dense")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--mixed", action="store_true")
     parser.add_argument("--where", action="store_true")
     parser.add_argument("--work", nargs=2, metavar=("PACKAGE", "FOLDER"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.work:
-        return work(*arguments.work, arguments.model, arguments.epochs)
+        return work(*arguments.work, arguments.model, arguments.epochs, arguments.mixed)
     if arguments.where:
         return where(arguments.rounds, arguments.epochs)
     with tempfile.TemporaryDirectory() as folder:
@@ -72,14 +76,19 @@ def main() -> None:
         for worker in workers.values():
             worker.stdin.close()
             worker.wait()
+    most = most_images_a_second(arguments.model, arguments.mixed) / 1000
     n = 60 * arguments.epochs
     loss = {name: statistics.mean(values) for name, values in losses.items()}
-    print(f"{arguments.model}: {arguments.epochs} epochs of 60,000 images, medians of {arguments.rounds} rounds")
-    print(f"{'':<28}{'thousand images/s':>18}{'tfae is ... as fast':>21}{'loss over tfae':>16}{'its spread':>12}")
+    what = f"{arguments.model}, mixed precision" if arguments.mixed else arguments.model
+    print(f"{what}: {arguments.epochs} epochs of 60,000 images, medians of {arguments.rounds} rounds")
+    heads = "thousand images/s", "tfae is ... as fast", "loss over tfae", "its spread", "of the peak"
+    print(f"{'':<28}" + "".join(f"{head:>{width}}" for head, width in zip(heads, (18, 21, 16, 12, 13), strict=True)))
     for name, times in seconds.items():
         ratios = [theirs / ours for theirs, ours in zip(times, seconds["tfae"], strict=True)]
-        print(f"{NAMES[name]:<28}{n / statistics.median(times):>18.1f}{statistics.median(ratios):>20.2f}x"
-              f"{loss[name] / loss['tfae']:>16.3f}{statistics.stdev(losses[name]) / loss['tfae']:>12.3f}")  # fmt: skip
+        rate = n / statistics.median(times)
+        print(f"{NAMES[name]:<28}{rate:>18.1f}{statistics.median(ratios):>20.2f}x"
+              f"{loss[name] / loss['tfae']:>16.3f}{statistics.stdev(losses[name]) / loss['tfae']:>12.3f}"
+              f"{rate / most:>13.2f}")  # fmt: skip
 
 
 def installed(name: str) -> bool:
@@ -105,9 +114,12 @@ def prepare(folder: Path, model: str) -> None:
 
 def start(name: str, folder: str, arguments: argparse.Namespace) -> subprocess.Popen:
     command = [sys.executable, __file__, "--model", arguments.model, "--epochs", str(arguments.epochs)]
+    command += ["--mixed"] if arguments.mixed else []
+    shared = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # one GPU for all of them
     return subprocess.Popen(
-        [*command, "--work", name, folder], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
+        [*command, "--work", name, folder],
+        text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, **shared},
+    )  # fmt: skip
 
 
 def ask(worker: subprocess.Popen, name: str) -> dict[str, float]:
@@ -119,12 +131,27 @@ def ask(worker: subprocess.Popen, name: str) -> dict[str, float]:
     raise SystemExit(f"{NAMES[name]} ended with status {worker.wait()}")
 
 
-def work(name: str, folder: str, model: str, epochs: int) -> None:
+def most_images_a_second(model: str, mixed: bool) -> float:
+    """Return how many images a second this device could train on if it did nothing but the products of the layers."""
+    from jacobian import pairs, products_a_second
+
+    network = networks(model)
+    first = next(layer for layer in network.encoder.layers if hasattr(layer, "kernel"))
+    there = pairs(network.encoder.layers + network.decoder.layers)  # and twice that back, but not to the image
+    return products_a_second("bfloat16" if mixed else "float32") / (3 * there - pairs([first]))
+
+
+def work(name: str, folder: str, model: str, epochs: int, mixed: bool) -> None:
     """Answer each line on the standard input with the seconds and the loss of one training from the beginning."""
     x = np.load(f"{folder}/x.npy")
     with np.load(f"{folder}/weights.npz") as archive:
         weights = [archive[key] for key in sorted(archive.files)]
-    train = globals()[name](model, x, weights)
+    if mixed and name in ("keras", "tfae"):
+        import keras as k
+
+        k.mixed_precision.set_global_policy("mixed_bfloat16")
+    options = {"mixed": mixed} if name in ("torch", "torch_compiled", "jax") else {}
+    train = globals()[name](model, x, weights, **options)
     for _ in sys.stdin:
         start = time.perf_counter()
         loss = train(epochs)
@@ -170,9 +197,9 @@ def keras(model: str, x: np.ndarray, weights: list[np.ndarray]) -> Callable[[int
 
         def train_step(self, batch: Any) -> dict[str, Any]:
             with tf.GradientTape() as tape:
-                mean, log_variance = tf.split(self.encoder(batch), 2, axis=-1)
+                mean, log_variance = tf.split(tf.cast(self.encoder(batch), "float32"), 2, axis=-1)
                 z = mean + tf.exp(log_variance / 2) * k.random.normal(tf.shape(mean), seed=self.noise)
-                p = tf.clip_by_value(self.decoder(z), 1e-7, 1 - 1e-7)
+                p = tf.clip_by_value(tf.cast(self.decoder(z), "float32"), 1e-7, 1 - 1e-7)
                 error = -tf.reduce_sum(batch * tf.math.log(p) + (1 - batch) * tf.math.log(1 - p), axis=(1, 2, 3))
                 kl = -0.5 * tf.reduce_sum(1 + log_variance - tf.square(mean) - tf.exp(log_variance), axis=-1)
                 loss = tf.reduce_mean(error + kl)
@@ -290,12 +317,16 @@ def _fit(x: Any, epochs: int) -> Callable:
 # --- PyTorch ---------------------------------------------------------------------------------------------------------
 
 
-def torch(model: str, x: np.ndarray, weights: list[np.ndarray], compiled: bool = False) -> Callable[[int], float]:
+def torch(
+    model: str, x: np.ndarray, weights: list[np.ndarray], mixed: bool, compiled: bool = False
+) -> Callable[[int], float]:
     import torch as t
     import torch.nn.functional as f
 
     t.set_flush_denormal(True)
-    images = t.tensor(x.transpose(0, 3, 1, 2).copy() if model == "conv_vae" else x)
+    t.set_float32_matmul_precision("high")  # on a GPU, as TensorFlow and JAX have it
+    device = "cuda" if t.cuda.is_available() else "cpu"
+    images = t.tensor(x.transpose(0, 3, 1, 2).copy() if model == "conv_vae" else x, device=device)
 
     def dense(p: list[Any], batch: Any) -> Any:
         h = batch
@@ -322,13 +353,14 @@ def torch(model: str, x: np.ndarray, weights: list[np.ndarray], compiled: bool =
     def train(epochs: int) -> float:
         # Keras holds convolutions as (height, width, in, out), transposed ones as (height, width, out, in)
         start = [w.transpose(3, 2, 0, 1) if w.ndim == 4 else w for w in weights]
-        p = [t.tensor(np.ascontiguousarray(w), requires_grad=True) for w in start]
+        p = [t.tensor(np.ascontiguousarray(w), device=device, requires_grad=True) for w in start]
         optimizer = t.optim.Adam(p, STEP, eps=1e-7, fused=True)
         for _ in range(epochs):
-            total, order = t.zeros(()), t.randperm(len(images))
+            total, order = t.zeros((), device=device), t.randperm(len(images), device=device)
             for rows in order.split(BATCH):
                 optimizer.zero_grad()
-                loss = loss_of(p, images[rows])
+                with t.autocast(device, t.bfloat16, enabled=mixed):
+                    loss = loss_of(p, images[rows])
                 loss.backward()
                 optimizer.step()
                 total += loss.detach() * len(rows)
@@ -337,14 +369,14 @@ def torch(model: str, x: np.ndarray, weights: list[np.ndarray], compiled: bool =
     return train
 
 
-def torch_compiled(model: str, x: np.ndarray, weights: list[np.ndarray]) -> Callable[[int], float]:
-    return torch(model, x, weights, compiled=True)
+def torch_compiled(model: str, x: np.ndarray, weights: list[np.ndarray], mixed: bool) -> Callable[[int], float]:
+    return torch(model, x, weights, mixed, compiled=True)
 
 
 # --- JAX -------------------------------------------------------------------------------------------------------------
 
 
-def jax(model: str, x: np.ndarray, weights: list[np.ndarray]) -> Callable[[int], float]:
+def jax(model: str, x: np.ndarray, weights: list[np.ndarray], mixed: bool) -> Callable[[int], float]:
     import jax as j
     from jax import nn
     from jax import numpy as jnp
@@ -352,23 +384,26 @@ def jax(model: str, x: np.ndarray, weights: list[np.ndarray]) -> Callable[[int],
     images, tree = jnp.asarray(x), j.tree.map
     layout = ("NHWC", "HWIO", "NHWC")
 
+    def lower(values: Any) -> Any:
+        return tree(lambda value: value.astype(jnp.bfloat16), values) if mixed else values
+
     def dense(p: list[Any], batch: Any, key: Any) -> Any:
-        h = batch
+        p, h = lower((p, batch))
         for i in range(0, 12, 2):
             h = h @ p[i] + p[i + 1]
             h = h if i == 4 else nn.sigmoid(h) if i == 10 else nn.relu(h)
-        return jnp.mean((h - batch) ** 2)
+        return jnp.mean((h.astype("float32") - batch) ** 2)
 
     def conv_vae(p: list[Any], batch: Any, key: Any) -> Any:
-        h = batch
+        p, h = lower((p, batch))
         for i in (0, 2):
             h = nn.relu(j.lax.conv_general_dilated(h, p[i], (2, 2), "SAME", dimension_numbers=layout) + p[i + 1])
-        mean, log_variance = jnp.split(h.reshape(len(h), -1) @ p[4] + p[5], 2, axis=1)
+        mean, log_variance = jnp.split((h.reshape(len(h), -1) @ p[4] + p[5]).astype("float32"), 2, axis=1)
         z = mean + jnp.exp(log_variance / 2) * j.random.normal(key, mean.shape)
-        h = nn.relu(z @ p[6] + p[7]).reshape(-1, 7, 7, 32)
+        h = nn.relu(lower(z) @ p[6] + p[7]).reshape(-1, 7, 7, 32)
         up = {"strides": (2, 2), "padding": "SAME", "dimension_numbers": layout, "transpose_kernel": True}
         h = nn.relu(j.lax.conv_transpose(h, p[8], **up) + p[9])
-        logits = j.lax.conv_transpose(h, p[10], **up) + p[11]
+        logits = (j.lax.conv_transpose(h, p[10], **up) + p[11]).astype("float32")
         error = jnp.sum(nn.softplus(logits) - batch * logits)
         kl = -0.5 * jnp.sum(1 + log_variance - mean**2 - jnp.exp(log_variance))
         return (error + kl) / len(batch)
