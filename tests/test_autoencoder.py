@@ -223,6 +223,19 @@ def test_xla_adds_up_the_same_loss_and_gradient(loss, masked, weighted):
         np.testing.assert_allclose(xla, usual, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("name", ["l1", "kl", "contractive"])
+def test_a_penalty_of_a_float64_model_is_added_to_its_loss(name, x):
+    keras.config.set_dtype_policy("float64")
+    try:
+        model = KINDS[name]()
+        model.compile("adam", "mse")
+        expected = np.mean(model.reconstruction_error(x)) + float(model.penalty(x.astype("float64")))
+        np.testing.assert_allclose(model.evaluate(x, batch_size=len(x), verbose=0), expected, rtol=1e-5)
+        assert np.isfinite(model.train_on_batch(x))
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
 @pytest.mark.slow
 def test_a_variational_loss_is_weighted_by_the_sample():
     x = np.random.default_rng(0).random((400, *SHAPE)).astype("float32")

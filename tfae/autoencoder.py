@@ -119,7 +119,9 @@ class Autoencoder(Trainer):
         penalty, self._left.for_loss = self._left.for_loss, None
         if penalty is None and type(self).code_and_penalty is not Autoencoder.code_and_penalty:
             penalty = self.code_and_penalty(x, training=training)[1]  # the call before this was one of inference
-        return loss if penalty is None else loss + aggregated(self, penalty)
+        if penalty is None:
+            return loss
+        return loss + ops.cast(aggregated(self, penalty), loss.dtype)  # of a float64 model: Keras's loss is float32
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
         return super().compute_metrics(x, x if y is None else y, y_pred, _of_samples(sample_weight, y_pred))
